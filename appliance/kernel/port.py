@@ -1,0 +1,50 @@
+"""What every kernel port promises: read, apply, watch.
+
+Laws, held by one contract test a port, on the fake and on this kernel:
+
+1. `read()` gives only what we own (alias, protocol number, table name) and never changes anything.
+2. `apply(plan)` then `read()` gives the desired facts; applying the same desired facts again is an empty plan.
+3. Deleting what is absent succeeds; foreign objects are never touched.
+4. A failure names the object (`Failure`); what could be applied stays applied, one transaction where the kernel has
+   one (nft: a batch a namespace; routes: a packed batch).
+5. A fact whose device is not there (yet) is a Failure with `retry` true, not an exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from appliance.model.errors import KernelError
+from appliance.state.diff import Keyed, Plan
+
+F = TypeVar("F", bound=Keyed)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A change that the kernel refused; the fact stays pending."""
+
+    fact: Keyed
+    error: KernelError
+
+
+class Port(Protocol[F]):
+    """One kernel subsystem of one node."""
+
+    def read(self) -> frozenset[F]:
+        """Return every fact of ours that the kernel holds now."""
+        ...
+
+    def apply(self, plan: Plan[F]) -> tuple[Failure, ...]:
+        """Carry out the plan; return what was refused."""
+        ...
+
+    def watch(self) -> AsyncIterator[str]:
+        """Yield a short reason each time the kernel's side may have changed under us; never ends by itself."""
+        ...
+
+    def close(self) -> None:
+        """Release sockets; leaves the kernel as it is."""
+        ...
