@@ -1,0 +1,276 @@
+"""The intent: one file for the whole zone, parsed into frozen sections.
+
+`validate` refuses unknown keys and wrong types; `appliance.model.verify` finds what does not fit together, and
+`appliance.model.load` does both. Keys are written in kebab-case; the reference manual is printed from these classes.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_network
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+
+from appliance.model.errors import OperatorError
+from appliance.model.marks import NODE_IDS, VPC_IDS
+from appliance.model.text import Document
+
+Role = Literal["route-server", "host", "gateway"]
+EngineName = Literal["gobgp", "exabgp"]
+Plane = Literal["zone", "exchange"]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
+Asn = Annotated[int, Field(ge=1, le=4294967294, strict=True)]
+Device = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,15}$")]
+Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
+Mtu = Annotated[int, Field(ge=1280, le=65000, strict=True)]
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+_RULE = re.compile(r"^(?P<net>\S+)(?:\s+ge\s+(?P<ge>\d+))?(?:\s+le\s+(?P<le>\d+))?$")
+
+
+def _strings_only(value: Any) -> Any:
+    """Refuse numbers where an address stands: `10` would silently be 0.0.0.10."""
+    if isinstance(value, bool | int | float):
+        msg = "write an address in quotes or with dots, not a number"
+        raise ValueError(msg)  # noqa: TRY004 - pydantic turns ValueError into a finding
+    return value
+
+
+V4 = Annotated[IPv4Address, BeforeValidator(_strings_only)]
+V6 = Annotated[IPv6Address, BeforeValidator(_strings_only)]
+AnyAddress = Annotated[Address, BeforeValidator(_strings_only)]
+V4Net = Annotated[IPv4Network, BeforeValidator(_strings_only)]
+V6Net = Annotated[IPv6Network, BeforeValidator(_strings_only)]
+AnyNet = Annotated[Network, BeforeValidator(_strings_only)]
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, unknown keys refused, kebab-case keys."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=lambda name: name.rstrip("_").replace("_", "-"),
+        str_strip_whitespace=True,
+    )
+
+
+class PrefixMatch(Section):
+    """`10.0.0.0/8`, `10.0.0.0/8 le 24`, `10.0.0.0/8 ge 16 le 24`, or `any`; see `parse_rule`."""
+
+    network: Network
+    min_length: int
+    max_length: int
+
+
+def parse_rule(text: Any) -> Any:
+    """Turn the written form of a prefix rule into its fields."""
+    if not isinstance(text, str):
+        return text
+    match = _RULE.match(text)
+    if match is None:
+        msg = "write a prefix like `10.0.0.0/8`, `10.0.0.0/8 le 24` or `10.0.0.0/8 ge 16 le 24`"
+        raise ValueError(msg)
+    network = ip_network(match["net"])
+    longest = int(match["le"]) if match["le"] else (network.max_prefixlen if match["ge"] else network.prefixlen)
+    shortest = int(match["ge"]) if match["ge"] else network.prefixlen
+    if not network.prefixlen <= shortest <= longest <= network.max_prefixlen:
+        msg = f"lengths must satisfy {network.prefixlen} <= ge <= le <= {network.max_prefixlen}"
+        raise ValueError(msg)
+    return {"network": network, "min-length": shortest, "max-length": longest}
+
+
+PrefixRuleText = Annotated[PrefixMatch, BeforeValidator(parse_rule)]
+
+
+class Attachment(Section):
+    """A node's port on the fabric or on the exchange."""
+
+    interface: Device = Field(description="device that is attached; it may appear later")
+    ipv4: Annotated[IPv4Interface, BeforeValidator(_strings_only)] = Field(description="address with prefix length")
+    ipv6: Annotated[IPv6Interface, BeforeValidator(_strings_only)] = Field(description="address with prefix length")
+    mtu: Mtu = Field(1500, description="MTU of the port, octets; overlay and composed paths subtract their headers")
+
+
+class Loopback(Section):
+    """The addresses of the node itself; announced as host routes."""
+
+    ipv4: V4 = Field(description="also the BGP identifier")
+    ipv6: V6
+
+
+class Node(Section):
+    """A machine that runs this program."""
+
+    id: Annotated[int, Field(ge=1, le=NODE_IDS, strict=True)] = Field(
+        description="unique number, 1..63; picks port ranges; never re-use it for another node while flows live"
+    )
+    roles: Annotated[tuple[Role, ...], Field(min_length=1)]
+    engine: EngineName = Field("gobgp", description="which BGP engine runs here")
+    loopback: Loopback
+    fabric: Attachment = Field(description="the zone's network: VXLAN, BGP of the zone, traffic between nodes")
+    exchange: Attachment | None = Field(None, description="the network shared with other autonomous systems")
+
+
+class Announces(Section):
+    """What a peer may announce; nothing unless it is written here (RFC 8212)."""
+
+    prefixes: tuple[PrefixRuleText, ...] = Field((), description="prefixes the peer owns")
+    transit: bool = Field(
+        False,  # noqa: FBT003
+        description="the peer may announce any prefix but bogons and the zone's own",
+    )
+    max_prefixes: Annotated[int, Field(ge=1, strict=True)] = Field(1000, description="more than these are refused")
+
+
+class Peer(Section):
+    """A BGP speaker that does not run this program."""
+
+    plane: Plane = Field("exchange", description="exchange: eBGP, transparent; zone: iBGP, reflected")
+    as_: Asn = Field(description="AS number of the peer; in plane zone, the zone's own")
+    addresses: tuple[AnyAddress, ...] = Field((), description="a session each; IPv4 routes on IPv4, IPv6 on IPv6")
+    range: AnyNet | None = Field(None, description="instead of addresses: any speaker of this prefix may connect")
+    announces: Announces = Field(default_factory=lambda: Announces.model_validate({}))
+    receives: tuple[PrefixRuleText, ...] = Field((), description="what it is sent; all accepted routes when empty")
+
+
+class SourceNat(Section):
+    """One public address shared by all hosts of a VPC, each with port blocks of its own."""
+
+    address: V4
+    block: Literal[64, 128, 256, 512, 1024, 2048, 4096] = Field(
+        1024, description="ports a host takes at a time; each block is one announced prefix"
+    )
+    watermark: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.75, description="share of a block in use at which the host takes another"
+    )
+
+
+class Guest(Section):
+    """A workload: its port on a host, its place in the VPC."""
+
+    host: Name = Field(description="node that carries it; changing this moves the guest")
+    interface: Device = Field(description="the host's device towards the guest; it may appear later")
+    address: V4
+    public: V4 | None = Field(None, description="public address translated one to one")
+
+
+class Health(Section):
+    """How backends are checked: a TCP connection from the VPC's namespace; UDP backends count as healthy."""
+
+    interval: Annotated[float, Field(ge=0.1, le=60)] = Field(1.0, description="seconds between checks")
+    timeout: Annotated[float, Field(ge=0.1, le=60)] = Field(1.0, description="seconds until a check has failed")
+    rise: Annotated[int, Field(ge=1, le=10, strict=True)] = Field(2, description="good checks until healthy")
+    fall: Annotated[int, Field(ge=1, le=10, strict=True)] = Field(2, description="failed checks until down")
+
+
+class Vip(Section):
+    """A service address, served by every host that has a healthy backend."""
+
+    address: V4
+    protocol: Literal["tcp", "udp"] = "tcp"
+    port: Port
+    backends: Annotated[tuple[Name, ...], Field(min_length=1)] = Field(description="names of guests")
+    target_port: Port | None = Field(None, description="port on the backends; the same when absent")
+    health: Health = Field(default_factory=lambda: Health.model_validate({}))
+
+
+PortText = Annotated[str, StringConstraints(pattern=r"^\d{1,5}(-\d{1,5})?$"), BeforeValidator(lambda v: str(v))]
+
+
+class Rule(Section):
+    """One firewall rule; the first that matches decides, replies of allowed flows always pass."""
+
+    action: Literal["allow", "deny", "reject"]
+    source: tuple[str, ...] = Field((), description="guests by name, prefixes, or `outside`; anything when empty")
+    destination: tuple[str, ...] = Field((), description="as source")
+    protocol: Literal["any", "tcp", "udp", "icmp"] = "any"
+    ports: tuple[PortText, ...] = Field((), description="destination ports or ranges `8000-8099`; tcp and udp only")
+
+
+class Firewall(Section):
+    """Rules of a VPC in order, then the defaults by direction."""
+
+    rules: tuple[Rule, ...] = ()
+    inbound: Literal["allow", "deny"] = Field("deny", description="from outside to guests, when no rule matched")
+    outbound: Literal["allow", "deny"] = Field("allow", description="from guests to the outside")
+    internal: Literal["allow", "deny"] = Field("allow", description="between guests of the VPC")
+
+
+class Vpc(Section):
+    """A tenant's private network: one subnet stretched over all hosts that carry its guests."""
+
+    id: Annotated[int, Field(ge=1, le=VPC_IDS, strict=True)] = Field(
+        description="unique number, 1..60000; also the VXLAN network identifier"
+    )
+    subnet: V4Net = Field(description="may equal the subnet of another VPC")
+    gateway: V4 | None = Field(None, description="the same on every host; the first address when absent")
+    snat: SourceNat | None = None
+    guests: dict[Name, Guest] = Field(default_factory=dict)
+    vips: dict[Name, Vip] = Field(default_factory=dict)
+    firewall: Firewall = Field(default_factory=lambda: Firewall.model_validate({}))
+
+    @property
+    def gateway_address(self) -> IPv4Address:
+        """The address guests route to."""
+        return self.gateway or self.subnet.network_address + 1
+
+
+class Zone(Section):
+    """What the whole zone shares."""
+
+    name: Name
+    as_: Asn = Field(description="AS number of the zone")
+    exchange_as: Asn | None = Field(None, description="AS number of the route servers towards other networks")
+    composed: V6Net = Field(
+        IPv6Network("fd00:ed9e::/48"), description="a /48: destinations made of an IPv4 address and a selector"
+    )
+    public: tuple[V4Net, ...] = Field((), description="public prefixes that gateways announce to the outside")
+    nat_slots: Literal[4, 8, 16, 32] = Field(16, description="hosts that can share one source NAT address")
+
+
+class Intent(Section):
+    """The whole file."""
+
+    zone: Zone
+    nodes: Annotated[dict[Name, Node], Field(min_length=1)]
+    peers: dict[Name, Peer] = Field(default_factory=dict)
+    vpcs: dict[Name, Vpc] = Field(default_factory=dict)
+
+    def with_role(self, role: Role) -> dict[str, Node]:
+        """Select nodes by role, in order of name."""
+        return {name: node for name, node in sorted(self.nodes.items()) if role in node.roles}
+
+
+def validate(document: Document) -> Intent:
+    """Check types and keys; raise OperatorError with all findings."""
+    data = document.data if isinstance(document.data, dict) else {}
+    try:
+        return Intent.model_validate(data)
+    except ValidationError as error:
+        findings = []
+        for item in error.errors(include_url=False):
+            path = tuple(part for part in item["loc"] if not _is_tag(part))
+            findings.append(document.finding(path, _message(item["type"], item["msg"]), _hint(item["type"])))
+        raise OperatorError(tuple(dict.fromkeys(findings))) from error
+
+
+def _is_tag(part: str | int) -> bool:
+    """Tell pydantic's own path parts (union members, dict key markers) from the document's."""
+    return isinstance(part, str) and (part == "[key]" or part.startswith(("function-", "IPv", "is-instance", "lax-")))
+
+
+def _message(kind: str, text: str) -> str:
+    return {"extra_forbidden": "unknown key", "missing": "required, but absent"}.get(kind, text.removeprefix("Value error, "))
+
+
+def _hint(kind: str) -> str:
+    hints = {
+        "extra_forbidden": "`edgeway reference` lists every key",
+        "missing": "`edgeway reference` tells what it means",
+        "string_pattern_mismatch": "lower case letters, digits and dashes for names; see `edgeway reference`",
+    }
+    return hints.get(kind, "see `edgeway reference`")
+
