@@ -39,7 +39,8 @@ class Link:
 
     `physical` is a device somebody else made: it starts in the node's own namespace and is moved to `ns` when it
     appears; it is never deleted, only moved back. A `veth` names its other end, which is a Link of its own. A `vxlan`
-    has its underlay in the node's own namespace whatever `ns` is.
+    has its underlay in the node's own namespace whatever `ns` is. `isolated` ports of a bridge reach only the bridge
+    itself, not each other.
     """
 
     ns: Namespace
@@ -53,6 +54,7 @@ class Link:
     local: Address | None = None
     port: int | None = None
     learning: bool = True
+    isolated: bool = False
 
     @property
     def key(self) -> Hashable:
@@ -200,6 +202,23 @@ class Compose:
     def key(self) -> Hashable:
         """Identity."""
         return (self.ns, self.link)
+
+
+@dataclass(frozen=True, slots=True)
+class Advertisement:
+    """A prefix this node wants announced while it stands here; `routing.advertise` gives it next hop and communities.
+
+    `kind` says what it is and becomes part of a large community; `owner` is the VPC or the node.
+    """
+
+    prefix: Network
+    kind: Literal["loopback", "public", "snat", "vip", "vip-member", "guest", "floating"]
+    owner: str
+
+    @property
+    def key(self) -> Hashable:
+        """Identity."""
+        return self.prefix
 
 
 Fact = Netns | Link | LinkAddress | Neighbour | FdbEntry | Sysctl | Route | NftTable | NftSet | Compose

@@ -206,6 +206,8 @@ def _rule(path: Path, vpc: Vpc, rule: Rule) -> Iterator[Problem]:
         if not 1 <= int(low) <= int(high or low) <= 65535:  # noqa: PLR2004 - ports
             yield Problem((*path, "ports", index), f"{text} is no port or range", "1-65535, low before high")
     for side in ("source", "destination"):
+        if "outside" in getattr(rule, side) and len(getattr(rule, side)) > 1:
+            yield Problem((*path, side), "`outside` stands with other terms", "write a rule of its own for it")
         for index, term in enumerate(getattr(rule, side)):
             if term != "outside" and term not in vpc.guests and not _is_network(term):
                 message = f"{term} is no guest, prefix or `outside`"
