@@ -1,0 +1,1 @@
+"""The box: values, state and kernel ports below, control and front panel above."""

@@ -1,0 +1,1 @@
+"""Compile the intent, reconcile the machine with it, supervise the child daemons."""

@@ -1,0 +1,1 @@
+"""Values only: facts, intent, marks, errors."""

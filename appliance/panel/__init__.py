@@ -1,0 +1,1 @@
+"""The front panel: command line, HTTP API, console, metrics."""

@@ -1,0 +1,1 @@
+"""What the box knows about destinations: BGP, its engines, advertisements, forwarding tables."""

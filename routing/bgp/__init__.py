@@ -1,0 +1,1 @@
+"""BGP as values and decisions: speakers, attributes, policy."""

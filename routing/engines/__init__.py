@@ -1,0 +1,1 @@
+"""The BGP engines behind one port: gobgpd, ExaBGP and our own."""

@@ -1,0 +1,1 @@
+"""The proof: unit, contract, engine, scenario and laboratory tests."""
