@@ -47,17 +47,11 @@ def _identity(status: os.stat_result) -> Identity:
 class Namespaces:
     """The namespaces of one node; HOST is the one that the thread which makes this object is in."""
 
-    def __init__(
-        self, directory: Path = DIRECTORY, host: str | Path = "/proc/thread-self/ns/net"
-    ) -> None:
+    def __init__(self, directory: Path = DIRECTORY, host: str | Path = "/proc/thread-self/ns/net") -> None:
         """`directory` holds the names; tests and nodes that share a machine use their own."""
         self.directory = directory
-        self._fds: dict[Namespace, int] = {
-            HOST: os.open(host, os.O_RDONLY | os.O_CLOEXEC)
-        }
-        self._identities: dict[Namespace, Identity] = {
-            HOST: _identity(os.fstat(self._fds[HOST]))
-        }
+        self._fds: dict[Namespace, int] = {HOST: os.open(host, os.O_RDONLY | os.O_CLOEXEC)}
+        self._identities: dict[Namespace, Identity] = {HOST: _identity(os.fstat(self._fds[HOST]))}
         self._sockets: dict[tuple[Namespace, int], socket.socket] = {}
         self._owned: dict[tuple[str, int, int, int], bool] = {}
         self._gone: list[Callable[[Namespace], None]] = []
@@ -117,21 +111,17 @@ class Namespaces:
             os.close(back)
 
     def netlink_socket(self, protocol: int, name: Namespace) -> socket.socket:
-        """Return the request socket of a namespace: blocking, shared, one whole exchange at a time, not to be closed."""
+        """Return the shared request socket of a namespace: blocking, one whole exchange at a time, not to be closed."""
         self.open_ns(name)
         made = self._sockets.get((name, protocol))
         if made is None:
-            made = self._sockets[name, protocol] = self.new_netlink_socket(
-                protocol, name
-            )
+            made = self._sockets[name, protocol] = self.new_netlink_socket(protocol, name)
         return made
 
     def new_netlink_socket(self, protocol: int, name: Namespace) -> socket.socket:
         """Make a netlink socket that is the caller's: for multicast groups. Close it when `on_gone` says so."""
         with self.in_namespace(name):
-            made = socket.socket(
-                socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol
-            )
+            made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         for option in (NETLINK_CAP_ACK, NETLINK_EXT_ACK):
             made.setsockopt(SOL_NETLINK, option, 1)
         if protocol == socket.NETLINK_ROUTE:
@@ -144,11 +134,7 @@ class Namespaces:
         """Return the names of the namespaces that are ours, without HOST; let go of those that are not there."""
         found: set[Namespace] = set()
         with suppress(FileNotFoundError):
-            found = {
-                name
-                for entry in os.listdir(self.directory)
-                if self._is_ours(name := Namespace(entry))
-            }
+            found = {name for entry in self.directory.iterdir() if self._is_ours(name := Namespace(entry.name))}
         for name in self._fds.keys() - found - {HOST}:
             self.invalidate(name)
         return found
@@ -233,9 +219,7 @@ class Namespaces:
         try:
             syscalls.mount("", self.directory, syscalls.MS_SHARED | syscalls.MS_REC)
         except OSError:
-            syscalls.mount(
-                self.directory, self.directory, syscalls.MS_BIND | syscalls.MS_REC
-            )
+            syscalls.mount(self.directory, self.directory, syscalls.MS_BIND | syscalls.MS_REC)
             syscalls.mount("", self.directory, syscalls.MS_SHARED | syscalls.MS_REC)
 
     def _make(self, path: Path) -> None:
@@ -263,8 +247,6 @@ class Namespaces:
             socket.SOCK_RAW | socket.SOCK_CLOEXEC,
             socket.NETLINK_ROUTE,
         ) as link:
-            mark = netlink.Message(
-                _RTM_SETLINK, _LO_UP + netlink.text(_IFLA_IFALIAS, ALIAS)
-            )
+            mark = netlink.Message(_RTM_SETLINK, _LO_UP + netlink.text(_IFLA_IFALIAS, ALIAS))
             if code := netlink.batch(link, [mark])[0].errno:
                 raise OSError(code, os.strerror(code))

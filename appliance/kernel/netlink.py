@@ -107,7 +107,7 @@ def parse(buffer: memoryview) -> Attributes:
     offset, end = 0, len(buffer)
     while offset + 4 <= end:
         length, kind = _ATTRIBUTE.unpack_from(buffer, offset)
-        if length < 4:  # noqa: PLR2004 - shorter than its own header: the rest is not attributes
+        if length < 4:
             break
         found[kind & NLA_TYPE_MASK] = buffer[offset + 4 : offset + length]
         offset += (length + 3) & ~3
@@ -156,9 +156,7 @@ def send(link: socket.socket, requests: Sequence[Message]) -> int:
         first = first or sequence
         length = 16 + len(request.payload)
         packed += [
-            HEADER.pack(
-                length, request.type, request.flags | NLM_F_REQUEST, sequence, 0
-            ),
+            HEADER.pack(length, request.type, request.flags | NLM_F_REQUEST, sequence, 0),
             request.payload,
         ]
         packed.append(_PAD[length & 3])
@@ -177,9 +175,7 @@ def batch(link: socket.socket, requests: Sequence[Message]) -> list[Answer]:
 def get(link: socket.socket, request: Message) -> memoryview | Answer:
     """Ask for one object: its payload, or why there is none."""
     found: memoryview | None = None
-    first = send(
-        link, [Message(request.type, request.payload, request.flags | NLM_F_ACK)]
-    )
+    first = send(link, [Message(request.type, request.payload, request.flags | NLM_F_ACK)])
     while True:
         for kind, flags, sequence, payload in messages(link.recv(_RECEIVE)):
             if sequence != first:
@@ -206,9 +202,7 @@ def _acked(link: socket.socket, requests: Sequence[Message]) -> list[Answer]:
 
 def stream(link: socket.socket, request: Message) -> Iterator[memoryview]:
     """Yield the payloads of a dump as they come; raise OSError EINTR at the end if a change interrupted it."""
-    first = send(
-        link, [Message(request.type, request.payload, request.flags | NLM_F_DUMP)]
-    )
+    first = send(link, [Message(request.type, request.payload, request.flags | NLM_F_DUMP)])
     interrupted = False
     while True:
         for kind, flags, sequence, payload in messages(link.recv(_RECEIVE)):
@@ -216,11 +210,7 @@ def stream(link: socket.socket, request: Message) -> Iterator[memoryview]:
                 continue
             interrupted |= bool(flags & NLM_F_DUMP_INTR)
             if kind in (NLMSG_DONE, NLMSG_ERROR):
-                said = (
-                    answer(flags, payload)
-                    if kind == NLMSG_ERROR
-                    else Answer(-_ERROR.unpack_from(payload)[0])
-                )
+                said = answer(flags, payload) if kind == NLMSG_ERROR else Answer(-_ERROR.unpack_from(payload)[0])
                 if code := said.errno or (errno.EINTR if interrupted else 0):
                     raise OSError(code, said.message or os.strerror(code))
                 return
@@ -256,12 +246,8 @@ class Netlink:
                 return list(stream(link, request))
             except OSError as error:
                 if error.errno != errno.EINTR:
-                    raise KernelError(
-                        self.subsystem, f"dump {request.type}", error.errno or errno.EIO
-                    ) from error
-        raise KernelError(
-            self.subsystem, f"dump {request.type} changes all the time", errno.EINTR
-        )
+                    raise KernelError(self.subsystem, f"dump {request.type}", error.errno or errno.EIO) from error
+        raise KernelError(self.subsystem, f"dump {request.type} changes all the time", errno.EINTR)
 
     def error(self, what: str, said: Answer) -> KernelError:
         """Make the error of an answer."""

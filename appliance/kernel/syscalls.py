@@ -18,7 +18,7 @@ IN_CREATE, IN_DELETE, IN_ATTRIB = 0x100, 0x200, 0x4
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-def _call(name: str, *arguments: Any) -> int:  # noqa: ANN401 - what C takes
+def _call(name: str, *arguments: Any) -> int:
     """Call libc and turn -1 into OSError."""
     result: int = getattr(_LIBC, name)(*arguments)
     if result == -1:
