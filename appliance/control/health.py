@@ -1,0 +1,73 @@
+"""Checks backends from inside their VPC: a TCP connection each interval; the automaton is `services.health`."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+import structlog
+
+from appliance.control.tasks import Tasks
+from appliance.kernel.namespaces import Namespaces
+from appliance.model.errors import KernelError
+from appliance.model.facts import Namespace
+from appliance.model.intent import Health
+from appliance.model.marks import vpc_namespace
+from services.health import Target, Verdict
+
+log = structlog.get_logger()
+
+
+async def check(namespaces: Namespaces, target: Target, timeout: float) -> bool:
+    """Tell whether the target accepts a connection within `timeout` seconds."""
+    try:
+        with namespaces.in_namespace(Namespace(vpc_namespace(target.vpc))):
+            connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    except (KernelError, OSError):
+        return False
+    with connection:
+        try:
+            loop = asyncio.get_running_loop()
+            await asyncio.wait_for(loop.sock_connect(connection, (str(target.address), target.port)), timeout)
+        except OSError:
+            return False
+    return True
+
+
+class Checker:
+    """Keeps one checking task per target; tells when the set of targets that are down changes."""
+
+    def __init__(self, namespaces: Namespaces, tasks: Tasks, changed: Callable[[], None]) -> None:
+        """`changed` is called after `down` changed."""
+        self._namespaces, self._tasks, self._changed = namespaces, tasks, changed
+        self._verdicts: dict[Target, Verdict] = {}
+
+    @property
+    def down(self) -> frozenset[tuple[str, str, int]]:
+        """The targets that are down, as `Runtime.down` names them."""
+        return frozenset(target.key for target, verdict in self._verdicts.items() if not verdict.up)
+
+    async def watch(self, wanted: dict[Target, Health]) -> None:
+        """Check exactly these targets from now on; verdicts of those that stay are kept."""
+        gone = self._verdicts.keys() - wanted.keys()
+        await self._tasks.stop(*(self._name(target) for target in self._verdicts))
+        for target in gone:
+            del self._verdicts[target]
+        for target, health in wanted.items():
+            self._verdicts.setdefault(target, Verdict())
+            self._tasks.start(self._name(target), lambda t=target, h=health: self._loop(t, h))  # type: ignore[misc]
+
+    @staticmethod
+    def _name(target: Target) -> str:
+        return f"health {target.vpc}/{target.guest}:{target.port}"
+
+    async def _loop(self, target: Target, health: Health) -> None:
+        while True:
+            good = await check(self._namespaces, target, health.timeout)
+            before = self._verdicts[target]
+            after = self._verdicts[target] = before.observe(good, health)
+            if after.up != before.up:
+                log.info("backend-health", vpc=target.vpc, guest=target.guest, port=target.port, up=after.up)
+                self._changed()
+            await asyncio.sleep(health.interval)
