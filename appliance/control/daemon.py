@@ -30,6 +30,7 @@ from appliance.model.intent import Intent
 from appliance.model.marks import PROTO_BGP
 from appliance.state.diff import Change, Plan
 from appliance.state.store import Store
+from routing.attach import forwards
 from routing.bgp.values import Speaker
 from routing.engines.engine import Best, Engine, Event, Lost, Session, Synced
 from routing.fib import Fib, routes_of
@@ -147,6 +148,11 @@ class Daemon:
         """Whether BGP has told all best paths at least once since this daemon started."""
         return any(speaking.synced for speaking in self.engines.values())
 
+    @property
+    def _forwards(self) -> bool:
+        """Whether best paths become routes here; on a route server they do not."""
+        return self.intent is not None and forwards(self.intent.nodes[self.node])
+
     def plan(self, intent: Intent) -> tuple[Plans, Desired]:
         """Return what an intent would change in the kernel, and the speakers it asks for; changes nothing."""
         desired = compile_intent(intent, self.node, self.known())
@@ -181,11 +187,7 @@ class Daemon:
         if compiled:
             desired = compile_intent(self.intent, self.node, self.known())
             await self._withdraw(desired.speakers)
-            first, old, self.desired = not self.desired.facts, self.desired, desired
-            if first or self.outcome.pending:
-                self.outcome = self.reconciler.apply(self._with_routes(desired.facts))
-            else:
-                self.outcome = self.reconciler.move(old.facts, desired.facts)
+            self._move(desired)
             await self._speak(desired.speakers)
             self.revision += 1
             async with self.reconciled:
@@ -193,13 +195,21 @@ class Daemon:
         if subsystems:
             self.outcome = self.reconciler.apply(self._with_routes(self.desired.facts), subsystems)
 
+    def _move(self, desired: Desired) -> None:
+        """Lead the kernel to a new desired state, by the difference where the old one is known to stand."""
+        old, self.desired = self.desired, desired
+        if old.facts and self.outcome.done:
+            self.outcome = self.reconciler.move(old.facts, desired.facts)
+        if not old.facts or not self.outcome.done:
+            self.outcome = self.reconciler.apply(self._with_routes(desired.facts))
+
     def _with_routes(self, facts: frozenset[Fact]) -> frozenset[Fact]:
         """Add BGP's routes: those of the FIB, and until BGP has spoken those the kernel still has."""
         fib = self.fib
         if fib is None:
             return facts
         routes: dict[Any, Route] = {route.key: route for route in routes_of(fib)}
-        if not self._heard or fib.stale:
+        if not self._heard:
             for fact in self.kernel.ports["routes"].read():
                 if isinstance(fact, Route) and fact.proto == PROTO_BGP:
                     routes.setdefault(fact.key, fact)
@@ -251,7 +261,7 @@ class Daemon:
         fib = self.fib
         assert fib is not None  # noqa: S101 - engines start after the first intent
         before = fib.members
-        changes = fib.learn(event for event in events if isinstance(event, Best))
+        changes = fib.learn(event for event in events if isinstance(event, Best) and self._forwards)
         for event in events:
             if isinstance(event, Session):
                 log.info("session", name=event.name, state=event.state.value, detail=event.detail)

@@ -95,12 +95,16 @@ class Reconciler:
         return _told(outcome)
 
     def move(self, old: Collection[Fact], new: Collection[Fact]) -> Outcome:
-        """Lead the kernel from one desired state, which it holds, to the next, at the cost of the difference."""
+        """Lead the kernel from one desired state, which it holds, to the next, at the cost of the difference.
+
+        When something is pending afterwards the caller applies the whole state, which reads what is there.
+        """
         outcome = Outcome()
         gone, come = set(old) - set(new), set(new) - set(old)
         plans = {name: diff(_of(kinds, gone), _of(kinds, come)) for name, kinds in SUBSYSTEMS}
         failures, _ = self._round(plans, outcome)
-        return self.apply(new) if failures else _told(outcome)
+        outcome.pending = tuple(failures)
+        return _told(outcome)
 
     def _round(self, plans: Plans, outcome: Outcome) -> tuple[list[Failure], bool]:
         failures: list[Failure] = []
