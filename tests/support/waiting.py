@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, overload
 
 T = TypeVar("T")
 
@@ -61,6 +61,10 @@ def eventually(probe: Callable[[], T], *, within: float = 30.0, what: str = "the
         time.sleep(state.next_pause())
 
 
+@overload
+async def eventually_async(probe: Callable[[], Awaitable[T]], *, within: float = ..., what: str = ...) -> T: ...
+@overload
+async def eventually_async(probe: Callable[[], T], *, within: float = ..., what: str = ...) -> T: ...
 async def eventually_async(
     probe: Callable[[], T | Awaitable[T]], *, within: float = 30.0, what: str = "the condition holds"
 ) -> T:

@@ -1,0 +1,88 @@
+# The ways in. Every target sets up first what it needs; what is up to date is not done again.
+#   make setup   Debian packages, .venv, the client of gobgpd, BPF objects
+#   make lint    everything that judges the code without running it
+#   make test    all tests (needs root: they make namespaces); ARGS="-k words" picks some
+#   make bench   measurements beside what one would use instead
+#   make lab     a zone of namespaces on this machine; make lab-down removes it
+#   make clean   remove what was built (the Debian packages stay: .setup/installed-packages.txt names them)
+#   make requirements   pin again after a change of requirements*.in; UPGRADE=--upgrade takes the newest
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-builtin-rules
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := setup
+.PHONY: setup system venv stubs bpf lint test bench lab lab-down requirements clean
+
+PYTHON ?= /usr/bin/python3
+ARGS ?=
+UPGRADE ?=
+LAB ?= labs/az/az.clab.yml
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+MULTIARCH := $(shell uname -m)-linux-gnu
+BPF_HEADERS := $(wildcard appliance/kernel/bpf/*.h)
+BPF_OBJECTS := $(patsubst %.c,%.o,$(wildcard appliance/kernel/bpf/*.bpf.c))
+
+setup: system venv stubs bpf
+
+system:
+	@tools/setup.sh
+
+# Made anew when the pins change, so that the environment holds what the file says and nothing older.
+# Wheels only: building a package would need tools that no hash pins.
+.venv/.pinned: requirements-dev.txt | system
+	@echo "setup: making .venv from requirements-dev.txt ..."
+	@$(PYTHON) -m venv --clear .venv
+	@$(PIP) install --require-hashes --only-binary :all: -r requirements-dev.txt
+	@touch $@
+
+.venv/.editable: pyproject.toml .venv/.pinned
+	@$(PIP) install --no-index --no-deps --no-build-isolation -e .
+	@touch $@
+
+venv: .venv/.editable
+
+stubs: venv
+	@$(BIN)/python tools/stubs.py
+
+bpf: $(BPF_OBJECTS)
+
+%.bpf.o: %.bpf.c $(BPF_HEADERS) | system
+	clang -O2 -g -Wall -target bpf -I/usr/include/$(MULTIARCH) -c $< -o $@
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tests/filename_matching.py
+
+test: setup
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: setup
+	$(BIN)/python -m bench $(ARGS)
+
+lab: setup
+	$(BIN)/edgeway lab up $(LAB)
+
+lab-down: setup
+	$(BIN)/edgeway lab down $(LAB)
+
+# Without index, host or path, so that the files serve wherever packages come from.
+COMPILE := .setup/pip-tools/bin/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header \
+	--no-emit-options --no-emit-index-url --no-emit-trusted-host --no-emit-find-links $(UPGRADE)
+
+requirements: system
+	@test -x .setup/pip-tools/bin/pip-compile || \
+		{ $(PYTHON) -m venv .setup/pip-tools && .setup/pip-tools/bin/pip install --quiet pip-tools; }
+	$(COMPILE) --output-file requirements.txt requirements.in
+	$(COMPILE) --output-file requirements-dev.txt requirements-dev.in
+
+clean:
+	rm -rf .venv .setup/pip-tools dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -f appliance/kernel/bpf/*.bpf.o
+	find routing/engines/gobgp_api -mindepth 1 ! -name __init__.py -delete
+	find appliance routing services tests tools bench -name __pycache__ -type d -prune -exec rm -rf {} +
