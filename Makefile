@@ -52,11 +52,27 @@ bpf: $(BPF_OBJECTS)
 %.bpf.o: %.bpf.c $(BPF_HEADERS) | system
 	clang -O2 -g -Wall -target bpf -I/usr/include/$(MULTIARCH) -c $< -o $@
 
-lint: setup
+# One target each, so that `make -k lint` says everything at once.
+LINTERS := lint-rules lint-format lint-types lint-layers lint-test-names
+.PHONY: $(LINTERS)
+
+lint: $(LINTERS)
+
+$(LINTERS): setup
+
+lint-rules:
 	$(BIN)/ruff check
+
+lint-format:
 	$(BIN)/ruff format --check
+
+lint-types:
 	$(BIN)/mypy
+
+lint-layers:
 	$(BIN)/lint-imports
+
+lint-test-names:
 	$(BIN)/python tests/filename_matching.py
 
 test: setup
