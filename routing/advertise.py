@@ -247,9 +247,7 @@ def _router(intent: Intent, name: str, advertisements: tuple[Advertisement, ...]
     )
 
 
-def _upstreams(
-    intent: Intent, node: Node, asn: int, plane: str, exports: tuple[PrefixRule, ...]
-) -> Iterator[Neighbor]:
+def _upstreams(intent: Intent, node: Node, asn: int, plane: str, exports: tuple[PrefixRule, ...]) -> Iterator[Neighbor]:
     """Sessions of a host or gateway to every route server, one per family, so that next-hop-self has the right one."""
     here: Attachment = getattr(node, plane)
     local = {version: address for version, _, _, address in _addresses(here)}
@@ -281,4 +279,3 @@ def _announcement(intent: Intent, name: str, advertisement: Advertisement) -> An
         None if advertisement.kind == "public" else next_hop,
         large_communities=((intent.zone.as_, KINDS[advertisement.kind], owner),),
     )
-

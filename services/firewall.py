@@ -41,7 +41,10 @@ def _defaults(place: Place, vpc: Vpc) -> Iterator[str]:
 
 
 def _statement(place: Place, vpc: Vpc, rule: Rule) -> str:
-    terms = [*_side(place, vpc, rule.source, "iifname", "saddr"), *_side(place, vpc, rule.destination, "oifname", "daddr")]
+    terms = [
+        *_side(place, vpc, rule.source, "iifname", "saddr"),
+        *_side(place, vpc, rule.destination, "oifname", "daddr"),
+    ]
     if rule.protocol != "any":
         ports = f"dport {{ {', '.join(rule.ports)} }}" if rule.ports else ""
         terms.append(f"{rule.protocol} {ports}" if ports else f"meta l4proto {rule.protocol}")

@@ -98,4 +98,3 @@ def block_of(port: int, nat: SourceNat, slot: int, slots: int) -> int | None:
     blocks = own_blocks(nat, slot, slots)
     start = port - port % nat.block
     return blocks.index(start) if start in blocks else None
-

@@ -53,7 +53,8 @@ class Blocks:
 
     def step(self, intent: Intent, node: str, vpcs: tuple[str, ...], now: float) -> bool:
         """Look at every VPC once; tell whether `taken` changed. Cheap while few ports are in use."""
-        return any([self._step(intent, node, vpc, now) for vpc in vpcs])
+        changed = {vpc: self._step(intent, node, vpc, now) for vpc in vpcs}
+        return any(changed.values())
 
     def _step(self, intent: Intent, node: str, vpc: str, now: float) -> bool:
         nat, place = intent.vpcs[vpc].snat, Place.of(intent, node, vpc)

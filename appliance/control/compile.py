@@ -19,6 +19,7 @@ from appliance.model.facts import (
     LinkAddress,
     Neighbour,
     Netns,
+    Network,
     NftSet,
     NftTable,
     Route,
@@ -109,5 +110,5 @@ def surroundings(intent: Intent, name: str) -> Surroundings:
         vpc_id = intent.vpcs[vpc].id
         overlays[vpc_id] = Overlay(Place.of(intent, name, vpc).ns, OVERLAY_DEVICE, via)
         guests_here |= {(vpc_id, g.address) for g in intent.vpcs[vpc].guests.values() if g.host == name}
-    everything = (*connected, *connected6)
-    return Surroundings(intent.zone.composed, node.id, everything, ids, overlays, frozenset(guests_here))
+    everything: list[tuple[Network, str]] = [*connected, *connected6]
+    return Surroundings(intent.zone.composed, node.id, tuple(everything), ids, overlays, frozenset(guests_here))

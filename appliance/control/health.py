@@ -19,8 +19,8 @@ from services.health import Target, Verdict
 log = structlog.get_logger()
 
 
-async def check(namespaces: Namespaces, target: Target, timeout: float) -> bool:
-    """Tell whether the target accepts a connection within `timeout` seconds."""
+async def check(namespaces: Namespaces, target: Target, patience: float) -> bool:
+    """Tell whether the target accepts a connection within `patience` seconds."""
     try:
         with namespaces.in_namespace(Namespace(vpc_namespace(target.vpc))):
             connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -29,7 +29,7 @@ async def check(namespaces: Namespaces, target: Target, timeout: float) -> bool:
     with connection:
         try:
             loop = asyncio.get_running_loop()
-            await asyncio.wait_for(loop.sock_connect(connection, (str(target.address), target.port)), timeout)
+            await asyncio.wait_for(loop.sock_connect(connection, (str(target.address), target.port)), patience)
         except OSError:
             return False
     return True

@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from routing.engines.exabgp import ExaBgpEngine
+from routing.engines.gobgp import GoBgpEngine
 
 from appliance.control.daemon import Daemon
 from appliance.control.logs import configure
 from appliance.kernel.kernel import Kernel
 from appliance.model.errors import OperatorError
 from appliance.model.intent import EngineName
-from appliance.model.load import load
+from appliance.model.load import load, read
 from appliance.state.store import SqliteStore
 from routing.bgp.values import Speaker
 from routing.engines.engine import Engine
-from routing.engines.exabgp import ExaBgpEngine
-from routing.engines.gobgp import GoBgpEngine
 
 log = structlog.get_logger()
 RUNTIME = Path("/run/edgeway")
@@ -38,7 +38,7 @@ def run_daemon(file: Path, node: str, state: Path, serve: Serve) -> None:
     store = SqliteStore(state / "state.db")
     engine = _engine_name(file, node)
     daemon = Daemon(node, Kernel.real(), store, lambda speaker: _make(engine, speaker))
-    asyncio.run(_main(daemon, file, serve))
+    asyncio.run(_main(daemon, file, read(file), serve))
 
 
 def _engine_name(file: Path, node: str) -> EngineName:
@@ -52,7 +52,7 @@ def _make(engine: EngineName, speaker: Speaker) -> Engine:
     return _ENGINES[engine](RUNTIME / speaker.name)
 
 
-async def _main(daemon: Daemon, file: Path, serve: Serve) -> None:
+async def _main(daemon: Daemon, file: Path, text: str, serve: Serve) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -60,7 +60,7 @@ async def _main(daemon: Daemon, file: Path, serve: Serve) -> None:
     loop.add_signal_handler(signal.SIGHUP, lambda: daemon.tasks.start("reload", lambda: _reload(daemon, file)))
     daemon.tasks.start("api", lambda: serve(daemon))
     daemon.tasks.start("daemon", daemon.run)
-    await daemon.load(file.read_text(encoding="utf-8"), str(file))
+    await daemon.load(text, str(file))
     _notify("READY=1")
     log.info("ready", node=daemon.node)
     await stop.wait()
@@ -70,8 +70,8 @@ async def _main(daemon: Daemon, file: Path, serve: Serve) -> None:
 
 async def _reload(daemon: Daemon, file: Path) -> None:
     try:
-        await daemon.load(file.read_text(encoding="utf-8"), str(file))
-    except (OperatorError, OSError) as error:
+        await daemon.load(read(file), str(file))
+    except OperatorError as error:
         log.error("reload-refused", file=str(file), error=str(error))  # noqa: TRY400 - findings, not a traceback
 
 

@@ -15,15 +15,17 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from appliance.kernel import netlink, syscalls
 from appliance.model.errors import KernelError
 from appliance.model.facts import HOST, Namespace
 from appliance.model.marks import ALIAS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 DIRECTORY: Final = Path("/run/netns")
 SOL_NETLINK, NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK = 270, 10, 11, 12
@@ -54,6 +56,7 @@ class Namespaces:
         self._identities: dict[Namespace, Identity] = {HOST: _identity(os.fstat(self._fds[HOST]))}
         self._sockets: dict[tuple[Namespace, int], socket.socket] = {}
         self._owned: dict[tuple[str, int, int, int], bool] = {}
+        self._known: set[Namespace] = set()
         self._gone: list[Callable[[Namespace], None]] = []
         self._made: list[Callable[[Namespace], None]] = []
 
@@ -62,7 +65,7 @@ class Namespaces:
         self._gone.append(call)
 
     def on_made(self, call: Callable[[Namespace], None]) -> None:
-        """Have `call` told when a namespace has been made here."""
+        """Have `call` told when a namespace of ours has been made or found."""
         self._made.append(call)
 
     def forget(self, call: Callable[[Namespace], None]) -> None:
@@ -135,8 +138,10 @@ class Namespaces:
         found: set[Namespace] = set()
         with suppress(FileNotFoundError):
             found = {name for entry in self.directory.iterdir() if self._is_ours(name := Namespace(entry.name))}
-        for name in self._fds.keys() - found - {HOST}:
+        for name in (self._fds.keys() | self._known) - found - {HOST}:
             self.invalidate(name)
+        for name in found - self._known:
+            self._announce(name)
         return found
 
     def create(self, name: Namespace) -> None:
@@ -150,8 +155,7 @@ class Namespaces:
             self._make(self.path(name))
         except OSError as error:
             raise KernelError("namespace", name, error.errno or errno.EIO) from error
-        for call in tuple(self._made):
-            call(name)
+        self._announce(name)
 
     def delete(self, name: Namespace) -> None:
         """Delete a namespace of ours; one that is absent or foreign is left alone."""
@@ -166,23 +170,37 @@ class Namespaces:
 
     def invalidate(self, name: Namespace) -> None:
         """Close everything that is held of a namespace."""
-        if name == HOST or name not in self._fds:
+        if name == HOST:
             return
-        for call in tuple(self._gone):
-            call(name)
+        if name in self._known:
+            self._known.discard(name)
+            for call in tuple(self._gone):
+                call(name)
         for key in [key for key in self._sockets if key[0] == name]:
             self._sockets.pop(key).close()
-        del self._identities[name]
-        os.close(self._fds.pop(name))
+        if name in self._fds:
+            del self._identities[name]
+            os.close(self._fds.pop(name))
+
+    def identity(self, name: Namespace) -> Identity:
+        """Return what tells this namespace from every other, also from an earlier one of the same name."""
+        self.open_ns(name)
+        return self._identities[name]
 
     def close(self) -> None:
         """Release every descriptor; the namespaces stay."""
-        for name in tuple(self._fds):
+        for name in (*self._fds, *self._known):
             self.invalidate(name)
         for made in self._sockets.values():
             made.close()
         self._sockets.clear()
         os.close(self._fds.pop(HOST))
+
+    def _announce(self, name: Namespace) -> None:
+        """Tell who wants to know that there is one more namespace of ours."""
+        self._known.add(name)
+        for call in tuple(self._made):
+            call(name)
 
     def _seen(self, name: Namespace) -> os.stat_result | None:
         """Look at the name; a plain file (half-made by somebody who died) is not a namespace."""

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import struct
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Final
@@ -20,6 +18,9 @@ from typing import TYPE_CHECKING, Final
 from appliance.model.errors import KernelError
 
 if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator, Sequence
+
     from appliance.kernel.namespaces import Namespaces
     from appliance.model.facts import Namespace
 
@@ -107,7 +108,7 @@ def parse(buffer: memoryview) -> Attributes:
     offset, end = 0, len(buffer)
     while offset + 4 <= end:
         length, kind = _ATTRIBUTE.unpack_from(buffer, offset)
-        if length < 4:
+        if length < _ATTRIBUTE.size:
             break
         found[kind & NLA_TYPE_MASK] = buffer[offset + 4 : offset + length]
         offset += (length + 3) & ~3

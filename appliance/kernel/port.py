@@ -12,12 +12,15 @@ Laws, held by one contract test a port, on the fake and on this kernel:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from appliance.model.errors import KernelError
 from appliance.state.diff import Keyed, Plan
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from appliance.model.errors import KernelError
 
 F = TypeVar("F", bound=Keyed)
 

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import ctypes
 import os
-from pathlib import Path
-from typing import Any, Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CLONE_NEWNET: Final = 0x4000_0000
 MS_BIND, MS_REC, MS_SHARED = 0x1000, 0x4000, 0x10_0000
@@ -63,3 +66,15 @@ def inotify(directory: str | Path, mask: int) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def drain(fd: int) -> None:
+    """Read all that waits on a non-blocking descriptor."""
+    with suppress(BlockingIOError):
+        while os.read(fd, 1 << 16):
+            pass
+
+
+def close(fd: int) -> None:
+    """Close a descriptor."""
+    os.close(fd)

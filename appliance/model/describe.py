@@ -39,7 +39,9 @@ def _netns(fact: Netns) -> str:
 @describe.register
 def _link(fact: Link) -> str:
     words = [f"link {fact.name} {fact.kind}"]
-    words += [f"{word} {value}" for word, value in (("mtu", fact.mtu), ("mac", fact.mac), ("master", fact.master)) if value]
+    words += [
+        f"{word} {value}" for word, value in (("mtu", fact.mtu), ("mac", fact.mac), ("master", fact.master)) if value
+    ]
     if fact.peer:
         words.append(f"peer {fact.peer[1]}{_in(fact.peer[0])}")
     if fact.vni is not None:

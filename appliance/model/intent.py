@@ -177,7 +177,7 @@ class Vip(Section):
     health: Health = Field(default_factory=lambda: Health.model_validate({}))
 
 
-PortText = Annotated[str, StringConstraints(pattern=r"^\d{1,5}(-\d{1,5})?$"), BeforeValidator(lambda v: str(v))]
+PortText = Annotated[str, StringConstraints(pattern=r"^\d{1,5}(-\d{1,5})?$"), BeforeValidator(str)]
 
 
 class Rule(Section):
@@ -263,7 +263,9 @@ def _is_tag(part: str | int) -> bool:
 
 
 def _message(kind: str, text: str) -> str:
-    return {"extra_forbidden": "unknown key", "missing": "required, but absent"}.get(kind, text.removeprefix("Value error, "))
+    return {"extra_forbidden": "unknown key", "missing": "required, but absent"}.get(
+        kind, text.removeprefix("Value error, ")
+    )
 
 
 def _hint(kind: str) -> str:
@@ -273,4 +275,3 @@ def _hint(kind: str) -> str:
         "string_pattern_mismatch": "lower case letters, digits and dashes for names; see `edgeway reference`",
     }
     return hints.get(kind, "see `edgeway reference`")
-

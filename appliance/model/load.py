@@ -22,9 +22,13 @@ def parse(text: str, file: str = "") -> Intent:
 
 def load(path: Path) -> Intent:
     """Read and parse a file; an unreadable file is a finding too."""
+    return parse(read(path), str(path))
+
+
+def read(path: Path) -> str:
+    """Return the text of a file; an unreadable one is the operator's."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         message = f"{path}: {error}"
         raise OperatorError.of(message, "give the path of a readable UTF-8 file") from error
-    return parse(text, str(path))

@@ -52,7 +52,7 @@ def vpc_namespace(vpc: str) -> str:
 
 
 def device(prefix: str, number: int) -> str:
-    """Return a device name of at most 15 octets, e.g. device("up", 101) = "up101"."""
+    """Join a prefix and a number to a device name of at most 15 octets."""
     name = f"{prefix}{number}"
     if len(name) > 15:  # noqa: PLR2004 - IFNAMSIZ - 1
         msg = f"device name {name!r} is longer than 15"

@@ -216,7 +216,6 @@ def _rule(path: Path, vpc: Vpc, rule: Rule) -> Iterator[Problem]:
 
 def _is_network(text: str) -> bool:
 
-
     try:
         return ip_network(text).version == 4  # noqa: PLR2004 - IPv4 only inside a VPC
     except ValueError:

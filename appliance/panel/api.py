@@ -1,8 +1,7 @@
 """The daemon's HTTP API over its Unix socket: show, plan, reload, rollback. Only root may connect (mode 0600).
 
-    GET  /show/NAME?key=value     a view of `appliance.panel.views`
-    POST /plan, /reload           {"text": intent, "file": where it came from}
-    POST /rollback
+GET /show/NAME?key=value is a view of `appliance.panel.views`. POST /plan and /reload take {"text": the intent, "file":
+where it came from}; POST /rollback takes nothing.
 """
 
 from __future__ import annotations
@@ -81,12 +80,17 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(daemon: Daemon, path: Path) -> None:
-    """Serve until cancelled."""
+def _listen(path: Path) -> socket.socket:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(str(path))
     path.chmod(0o600)
+    return listener
+
+
+async def serve(daemon: Daemon, path: Path) -> None:
+    """Serve until cancelled."""
+    listener = _listen(path)
     config = uvicorn.Config(application(daemon), log_config=None, access_log=False, lifespan="off")
     await _Server(config).serve(sockets=[listener])

@@ -58,7 +58,6 @@ def plan(file: File, node: NodeName, as_json: Json = False, socket: Socket = SOC
         rows = client.post("plan", {"text": file.read_text(encoding="utf-8"), "file": str(file)})
     else:
         from appliance.control.standalone import plan_without_daemon  # noqa: PLC0415 - loads the kernel ports
-
         from appliance.panel.views import plan_rows  # noqa: PLC0415
 
         plans, desired = plan_without_daemon(intent, node)

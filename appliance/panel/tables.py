@@ -11,7 +11,14 @@ from rich.table import Table
 from rich.text import Text
 
 #: Colours of words that tell health.
-_STYLES = {"established": "green", "True": "green", "False": "red", "create": "green", "delete": "red", "update": "yellow"}
+_STYLES = {
+    "established": "green",
+    "True": "green",
+    "False": "red",
+    "create": "green",
+    "delete": "red",
+    "update": "yellow",
+}
 
 
 def cell(value: Any) -> Text:

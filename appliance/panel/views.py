@@ -17,7 +17,7 @@ from appliance.model.facts import Namespace
 from appliance.model.intent import Intent, Vpc
 from appliance.model.marks import vpc_namespace
 from routing.bgp.values import Attributes, Network, Speaker
-from routing.engines.engine import RouteView, SessionState
+from routing.engines.engine import RouteView, SessionState, SessionView
 from routing.fib import explain
 from services.edge import carried
 from services.nat import own_blocks
@@ -47,7 +47,9 @@ async def status(daemon: Daemon) -> Row:
         "sessions": {"established": up, "configured": len(sessions)},
         "synced": {name: speaking.synced for name, speaking in daemon.engines.items()},
         "routes": len(daemon.fib.routes) if daemon.fib else 0,
-        "pending": [{"object": describe(f.fact), "error": str(f.error), "retry": f.error.retry} for f in daemon.pending()],  # type: ignore[arg-type]
+        "pending": [
+            {"object": describe(f.fact), "error": str(f.error), "retry": f.error.retry} for f in daemon.pending()
+        ],  # type: ignore[arg-type]
         "engines": dict(daemon.engine_details()),
     }
 
@@ -70,29 +72,30 @@ async def nodes(daemon: Daemon) -> list[Row]:
 
 async def neighbors(daemon: Daemon) -> list[Row]:
     """BGP sessions of every engine of this node."""
-    rows = []
+    rows: list[Row] = []
     for name, speaking in sorted(daemon.engines.items()):
         try:
             sessions = await speaking.engine.sessions()
         except EngineError as error:
             rows.append({"speaker": name, "neighbor": "-", "state": "engine lost", "detail": str(error)})
             continue
-        for view in sorted(sessions, key=lambda v: v.name):
-            rows.append(
-                {
-                    "speaker": name,
-                    "neighbor": view.name,
-                    "address": str(view.address),
-                    "as": view.asn,
-                    "state": view.state.value,
-                    "uptime": None if view.uptime is None else round(view.uptime),
-                    "received": view.received,
-                    "accepted": view.accepted,
-                    "advertised": view.advertised,
-                    "detail": view.detail,
-                }
-            )
+        rows += [_session(name, view) for view in sorted(sessions, key=lambda v: v.name)]
     return rows
+
+
+def _session(speaker: str, view: SessionView) -> Row:
+    return {
+        "speaker": speaker,
+        "neighbor": view.name,
+        "address": str(view.address),
+        "as": view.asn,
+        "state": view.state.value,
+        "uptime": None if view.uptime is None else round(view.uptime),
+        "received": view.received,
+        "accepted": view.accepted,
+        "advertised": view.advertised,
+        "detail": view.detail,
+    }
 
 
 def _attributes(attributes: Attributes) -> Row:

@@ -156,6 +156,21 @@ def judge(prefix: Network, attributes: Attributes, neighbor: Neighbor, speaker: 
     return check.prefix(prefix) or check.attributes(attributes)
 
 
+class ExportCheck:
+    """The export policy of neighbours, compiled."""
+
+    __slots__ = ("_accept", "_never")
+
+    def __init__(self, policy: ExportPolicy) -> None:
+        """Compile the policy's rules."""
+        self._accept = _indexes.of(policy.accept)
+        self._never = _indexes.of(policy.never)
+
+    def match(self, prefix: Network) -> bool:
+        """Tell whether the policy lets `prefix` go out; the empty policy lets nothing out (RFC 8212)."""
+        return self._accept.match(prefix) and not self._never.match(prefix)
+
+
 def may_export(prefix: Network, policy: ExportPolicy) -> bool:
-    """Tell whether the policy lets `prefix` go out; the empty policy lets nothing out (RFC 8212)."""
-    return _indexes.of(policy.accept).match(prefix) and not _indexes.of(policy.never).match(prefix)
+    """Tell whether the policy lets `prefix` go out."""
+    return ExportCheck(policy).match(prefix)

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from appliance.kernel.namespaces import Namespaces
 from appliance.model.facts import Namespace
 from tests.contract.worlds import PREFIX, World, remove
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _NUMBERS = itertools.count(1)
 

@@ -7,6 +7,7 @@ import socket
 from contextlib import suppress
 from errno import EEXIST, ENODEV
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,7 +15,9 @@ from appliance.kernel.namespaces import Namespaces
 from appliance.kernel.netlink import NETLINK_NETFILTER
 from appliance.model.errors import KernelError
 from appliance.model.facts import HOST, Namespace
-from tests.contract.worlds import World
+
+if TYPE_CHECKING:
+    from tests.contract.worlds import World
 
 RED, BLUE = Namespace("red"), Namespace("blue")
 

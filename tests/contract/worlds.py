@@ -7,10 +7,13 @@ import subprocess
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from appliance.kernel import syscalls
-from appliance.kernel.namespaces import Namespaces
 from appliance.model.facts import HOST, Namespace
+
+if TYPE_CHECKING:
+    from appliance.kernel.namespaces import Namespaces
 
 PREFIX = "ewt-"
 

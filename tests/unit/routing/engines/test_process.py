@@ -41,7 +41,7 @@ async def test_a_started_process_has_its_own_session_and_a_private_pid_file(proc
     await _written(process.directory / "sleeper.pid")
     assert os.getsid(process.pid) == process.pid
     assert (process.directory / "sleeper.pid").stat().st_mode & 0o077 == 0
-    assert Path(f"/proc/{process.pid}/fd/0").readlink() == Path(os.devnull)
+    assert Path(f"/proc/{process.pid}/fd/0").readlink() == Path(os.devnull)  # noqa: ASYNC240 - procfs
 
 
 async def test_ensuring_twice_starts_one_process(process: Process) -> None:

@@ -1,0 +1,1 @@
+"""The lab runner: brings a containerlab topology file up with Linux namespaces alone."""
