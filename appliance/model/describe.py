@@ -6,7 +6,6 @@ from functools import singledispatch
 
 from appliance.model.facts import (
     Compose,
-    Fact,
     FdbEntry,
     Hop,
     Link,
@@ -26,7 +25,7 @@ def _in(ns: Namespace) -> str:
 
 
 @singledispatch
-def describe(fact: Fact) -> str:
+def describe(fact: object) -> str:
     """Return the line; a kind without one of its own is shown as Python does."""
     return repr(fact)
 

@@ -33,7 +33,7 @@ def _error(error: EdgewayError) -> dict[str, Any]:
 
 
 def _outcome(outcome: Outcome) -> dict[str, Any]:
-    pending = [{"object": describe(f.fact), "error": str(f.error)} for f in outcome.pending]  # type: ignore[arg-type]
+    pending = [{"object": describe(f.fact), "error": str(f.error)} for f in outcome.pending]
     return {"changed": outcome.changed, "pending": pending}
 
 

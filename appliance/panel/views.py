@@ -49,7 +49,7 @@ async def status(daemon: Daemon) -> Row:
         "routes": len(daemon.fib.routes) if daemon.fib else 0,
         "pending": [
             {"object": describe(f.fact), "error": str(f.error), "retry": f.error.retry} for f in daemon.pending()
-        ],  # type: ignore[arg-type]
+        ],
         "engines": dict(daemon.engine_details()),
     }
 
