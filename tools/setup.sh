@@ -36,13 +36,16 @@ missing() {  # those of PACKAGES that are not installed, in their order
     done
 }
 
-restore_policy() {  # also heals what a run that was killed with -9 left behind
-    if [[ -f $POLICY ]] && grep -qsF "$MARK" "$POLICY"; then rm -f "$POLICY"; fi
+policy_is_ours() {  # now, or since a run that was killed with -9
+    [[ -e $SAVED || -L $SAVED ]] || grep -qsF "$MARK" "$POLICY"
+}
+
+restore_policy() {
+    if grep -qsF "$MARK" "$POLICY"; then rm -f "$POLICY"; fi
     if [[ -e $SAVED || -L $SAVED ]]; then mv -fT "$SAVED" "$POLICY"; fi
 }
 
 forbid_starting() {
-    restore_policy
     if [[ -e $POLICY || -L $POLICY ]]; then mv -fT "$POLICY" "$SAVED"; fi
     printf '#!/bin/sh\n%s\nexit 101\n' "$MARK" >"$POLICY"
     chmod 0755 "$POLICY"
@@ -87,17 +90,18 @@ install_packages() {
     restore_policy
     { cat "$RECORD" 2>/dev/null || true; comm -13 <(echo "$before") <(installed); } | sort -u >"$RECORD.new"
     mv "$RECORD.new" "$RECORD"
-    say "installed on this machine so far, recorded in $RECORD:"
+    say "installed or upgraded on this machine so far, recorded in $RECORD:"
     sed 's/^/  /' "$RECORD"
 }
 
 command -v dpkg-query >/dev/null || die "this is not Debian: install by hand what tools/setup.sh lists"
 mapfile -t wanted < <(missing)
-if ((${#wanted[@]} == 0)); then exit 0; fi
+if ((${#wanted[@]} == 0)) && ! policy_is_ours; then exit 0; fi
 [[ $EUID -eq 0 ]] || die "run as root, or install first: ${wanted[*]}"
 mkdir -p .setup
 exec 9>/run/lock/edgeway-setup.lock
 flock 9  # two clones set up at once must not save each other's policy-rc.d
+restore_policy
 mapfile -t wanted < <(missing)
 if ((${#wanted[@]} == 0)); then exit 0; fi
 install_packages "${wanted[@]}"
