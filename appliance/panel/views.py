@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
 from ipaddress import IPv4Address, ip_network
@@ -10,6 +11,7 @@ from typing import Any
 from appliance.control.compile import Desired
 from appliance.control.daemon import Daemon
 from appliance.control.reconcile import Plans, changes
+from appliance.kernel import probe
 from appliance.kernel.conntrack import CtEntry
 from appliance.model.describe import describe, hop
 from appliance.model.errors import EngineError, KernelError, OperatorError
@@ -263,9 +265,9 @@ async def plan(daemon: Daemon, intent: Intent | None = None) -> list[Row]:
     return plan_rows(plans, desired, running)
 
 
-async def capabilities(daemon: Daemon) -> list[Row]:
+async def capabilities(_: Daemon) -> list[Row]:
     """What this kernel offers and which back-end each feature uses."""
-    return [dict(row) for row in daemon.kernel.capabilities()]
+    return await asyncio.to_thread(probe.capabilities)
 
 
 VIEWS: dict[str, Callable[..., Awaitable[Any]]] = {
