@@ -17,14 +17,14 @@ def _namespaces() -> set[str]:
     return found
 
 
-def test_what_the_product_requires_is_present_here():
+def test_what_the_product_requires_is_present_here() -> None:
     """Everything without a substitute must work on this kernel, or nothing else can."""
     rows = {row["name"]: row for row in probe.capabilities()}
     missing = {name: row["detail"] for name, row in rows.items() if row["otherwise"] == "required" and not row["present"]}
     assert missing == {}
 
 
-def test_every_missing_thing_names_its_substitute_and_the_kernels_words():
+def test_every_missing_thing_names_its_substitute_and_the_kernels_words() -> None:
     """A capability that is absent says what is used instead and why it is absent."""
     for row in probe.capabilities():
         if not row["present"]:
@@ -32,7 +32,7 @@ def test_every_missing_thing_names_its_substitute_and_the_kernels_words():
             assert row["detail"]
 
 
-def test_an_attempt_that_cannot_run_counts_as_missing():
+def test_an_attempt_that_cannot_run_counts_as_missing() -> None:
     """A tool that is not installed is a missing capability, not an exception."""
     row = probe._try(probe.Attempt("nothing", "no-such-command-here", "nothing", "something else"))
     assert row["present"] is False
