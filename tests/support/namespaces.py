@@ -68,10 +68,12 @@ def _held(token: str) -> Iterator[None]:
 
 
 def _alive(token: str) -> bool:
-    """Tell whether the run that took this token still holds it."""
+    """Tell whether the run that took this token still holds it; forget the token when it does not."""
+    path = LOCKS / token
     try:
-        with (LOCKS / token).open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with path.open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink(missing_ok=True)
     except FileNotFoundError:
         return False
     except BlockingIOError:
@@ -81,8 +83,10 @@ def _alive(token: str) -> bool:
 
 def remove_leftovers() -> list[str]:
     """Remove the namespaces of runs that are dead; return their names."""
-    names = sorted(path.name for path in NAMED.glob(f"{PREFIX}*"))
-    dead = [name for name in names if not _alive(name.removeprefix(PREFIX).partition("-")[0])]
+    of_token: dict[str, list[str]] = {}
+    for path in sorted(NAMED.glob(f"{PREFIX}*")):
+        of_token.setdefault(path.name.removeprefix(PREFIX).partition("-")[0], []).append(path.name)
+    dead = [name for token, names in of_token.items() if not _alive(token) for name in names]
     for name in dead:
         remove(name)
     return dead

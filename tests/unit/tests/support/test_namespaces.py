@@ -67,6 +67,7 @@ def test_what_a_crashed_run_left_is_removed_and_a_living_run_is_spared(netns_fac
         try:
             assert lost in remove_leftovers()
             assert not exists(lost)
+            assert not (namespaces.LOCKS / lost.split("-")[1]).exists()
             assert exists(ours)
             assert exists(theirs)
         finally:
