@@ -15,7 +15,10 @@ import os
 import signal
 import sys
 import time
-from typing import NamedTuple, NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing takes longer to import than all the rest
+    from typing import NoReturn
 
 STATE = "/run/edgeway"
 FIRST_DELAY, LAST_DELAY, STABLE_AFTER = 0.2, 5.0, 10.0
@@ -26,36 +29,37 @@ WATCHED = (signal.SIGCHLD, signal.SIGTERM, *PASSED_ON)
 USAGE = "usage: init [--state DIR] [--ready-fd N] [--setup SHELL]... [--with SHELL]... [-- COMMAND...]"
 
 
-class Options(NamedTuple):
+class Options:
     """The command line."""
 
-    state: str = STATE
-    ready_fd: int = -1
-    setup: tuple[str, ...] = ()
-    beside: tuple[str, ...] = ()
-    main: tuple[str, ...] = ()
+    def __init__(self) -> None:
+        """Start with nothing to run."""
+        self.state = STATE
+        self.ready_fd = -1
+        self.setup: list[str] = []
+        self.beside: list[str] = []
+        self.main: list[str] = []
 
 
-class Service(NamedTuple):
+class Service:
     """One command that is kept running. `pid` 0: it is not running, and is to be started at `due`."""
 
-    name: str
-    argv: tuple[str, ...]
-    pid: int = 0
-    since: float = 0.0
-    due: float = 0.0
-    delay: float = FIRST_DELAY
-    restarts: int = -1
+    def __init__(self, name: str, argv: list[str]) -> None:
+        """Be due at once; the first start is not a restart."""
+        self.name, self.argv = name, argv
+        self.pid, self.restarts = 0, -1
+        self.since = self.due = 0.0
+        self.delay = FIRST_DELAY
 
-    def started(self, pid: int, now: float) -> Service:
-        """Say that it runs; the first start is not a restart."""
-        return self._replace(pid=pid, since=now, restarts=self.restarts + 1)
+    def started(self, pid: int, now: float) -> None:
+        """Say that it runs."""
+        self.pid, self.since = pid, now
+        self.restarts += 1
 
-    def ended(self, now: float) -> Service:
-        """Say that it ended, and decide when it starts again."""
-        stable = self.pid and now - self.since >= STABLE_AFTER
-        delay = FIRST_DELAY if stable else self.delay
-        return self._replace(pid=0, due=now + delay, delay=min(delay * 2, LAST_DELAY))
+    def ended(self, now: float) -> None:
+        """Say that it ended, or could not be started; decide when it starts again."""
+        delay = FIRST_DELAY if self.pid and now - self.since >= STABLE_AFTER else self.delay
+        self.pid, self.due, self.delay = 0, now + delay, min(delay * 2, LAST_DELAY)
 
 
 def parse(arguments: list[str]) -> Options:
@@ -68,20 +72,19 @@ def parse(arguments: list[str]) -> Options:
             raise ValueError(message)
         value = rest.pop(0)
         if word == "--state":
-            options = options._replace(state=value)
+            options.state = value
         elif word == "--ready-fd":
-            options = options._replace(ready_fd=int(value))
-        elif word == "--setup":
-            options = options._replace(setup=(*options.setup, value))
+            options.ready_fd = int(value)
         else:
-            options = options._replace(beside=(*options.beside, value))
-    return options._replace(main=tuple(rest[1:]))
+            (options.setup if word == "--setup" else options.beside).append(value)
+    options.main = rest[1:]
+    return options
 
 
 def services(options: Options) -> list[Service]:
     """List what is to run: the commands beside in their order, then the main one, which may need them."""
     beside = [
-        Service(os.path.basename(command.split()[0]), ("/bin/sh", "-c", f"exec {command}"))  # noqa: PTH119 - quick start
+        Service(os.path.basename(command.split()[0]), ["/bin/sh", "-c", f"exec {command}"])  # noqa: PTH119 - quick start
         for command in options.beside
     ]
     return beside + ([Service("main", options.main)] if options.main else [])
@@ -114,31 +117,30 @@ class Init:
     def _first_start(self) -> None:
         """Prepare and start everything; OSError when a command cannot even be started."""
         for command in self._options.setup:
-            pid = self._spawn(("/bin/sh", "-c", command))
+            pid = self._spawn(["/bin/sh", "-c", command])
             code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
             if code:
                 raise OSError(0, f"exit status {code}", command)
-        for index in range(len(self._services)):
-            self._start(index)
+        for service in self._services:
+            self._start(service)
 
-    def _start(self, index: int) -> None:
-        service = self._services[index]
-        service = self._services[index] = service.started(self._spawn(service.argv), time.monotonic())
+    def _start(self, service: Service) -> None:
+        service.started(self._spawn(service.argv), time.monotonic())
         self._note(service)
         if service.restarts:
             say(f"{service.name}: started again, time {service.restarts}")
 
     def _start_due(self) -> None:
-        for index, service in enumerate(self._services):
+        for service in self._services:
             if not self._stop_at and not service.pid and service.due <= time.monotonic():
                 try:
-                    self._start(index)
+                    self._start(service)
                 except OSError as error:
                     say(f"{service.name}: {error}")
-                    self._services[index] = service.ended(time.monotonic())
+                    service.ended(time.monotonic())
 
     @staticmethod
-    def _spawn(argv: tuple[str, ...]) -> int:
+    def _spawn(argv: list[str]) -> int:
         """Start a command with no signal blocked, nor ignored as Python ignores some."""
         ignored = (signal.SIGPIPE, signal.SIGXFSZ)
         return os.posix_spawnp(argv[0], argv, os.environ, setsigmask=(), setsigdef=ignored)
@@ -165,10 +167,10 @@ class Init:
                 return
             if not pid:
                 return
-            for index, service in enumerate(self._services):
+            for service in self._services:
                 if service.pid == pid:
                     say(f"{service.name}: ended with {os.waitstatus_to_exitcode(status)}")
-                    self._services[index] = service.ended(time.monotonic())
+                    service.ended(time.monotonic())
                     os.unlink(f"{self._options.state}/{service.name}.pid")  # noqa: PTH108
 
     def _forward(self, number: int) -> None:

@@ -1,7 +1,6 @@
 """The links of a topology file -> Link values, and those -> the `ip` commands that make them. Pure.
 
-A veth pair is made in one step in the two namespaces it belongs to, with its MTU and up, so nothing of it is ever seen
-on the machine.
+A veth pair is made in one step in the two namespaces it belongs to, so nothing of it is ever seen on the machine.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _MAC = re.compile(r"(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}")
 _ENDS = 2
 
 
-def read_links(reader: Reader, value: Any, nodes: Mapping[str, Node | None]) -> tuple[Link, ...]:  # noqa: ANN401
+def read_links(reader: Reader, value: Any, nodes: Mapping[str, Node | None]) -> tuple[Link, ...]:
     """Read topology.links."""
     path: Path = ("topology", "links")
     links = [_link(reader, place, item, nodes) for place, item in reader.sequence(path, value)]
@@ -32,7 +31,7 @@ def read_links(reader: Reader, value: Any, nodes: Mapping[str, Node | None]) -> 
     return tuple(link for _, link in filter(None, links))
 
 
-def _link(reader: Reader, path: Path, value: Any, nodes: Mapping[str, Node | None]) -> tuple[Path, Link] | None:  # noqa: ANN401
+def _link(reader: Reader, path: Path, value: Any, nodes: Mapping[str, Node | None]) -> tuple[Path, Link] | None:
     found = reader.mapping(path, value)
     kind = found.get("type", "veth")
     if kind != "veth":
@@ -54,7 +53,7 @@ def _link(reader: Reader, path: Path, value: Any, nodes: Mapping[str, Node | Non
     return path, Link(ends[0], ends[1], reader.place(path), mtu)
 
 
-def _mtu(reader: Reader, path: Path, value: Any) -> int:  # noqa: ANN401 - straight from YAML
+def _mtu(reader: Reader, path: Path, value: Any) -> int:
     if type(value) is int and SMALLEST_MTU <= value <= GREATEST_MTU:
         return value
     reader.error(path, f"{value!r} is no MTU", f"{SMALLEST_MTU} to {GREATEST_MTU}")
@@ -64,7 +63,7 @@ def _mtu(reader: Reader, path: Path, value: Any) -> int:  # noqa: ANN401 - strai
 def _endpoint(
     reader: Reader,
     path: Path,
-    value: Any,  # noqa: ANN401 - straight from YAML
+    value: Any,
     nodes: Mapping[str, Node | None],
     *,
     brief: bool,
@@ -108,9 +107,7 @@ def _checked(reader: Reader, path: Path, end: Endpoint, nodes: Mapping[str, Node
     return None
 
 
-def _check_unique(
-    reader: Reader, links: list[tuple[Path, Link] | None], nodes: Mapping[str, Node | None]
-) -> None:
+def _check_unique(reader: Reader, links: list[tuple[Path, Link] | None], nodes: Mapping[str, Node | None]) -> None:
     """Find names used twice. containerlab's bridges share one namespace, so their ports share one space of names."""
     seen = {("", name) for name, node in nodes.items() if node and node.kind == "bridge"}
     for path, link in filter(None, links):
@@ -129,14 +126,22 @@ def machine_commands(topology: Topology, pids: Mapping[str, int]) -> list[str]:
 
 
 def _veth(link: Link, pids: Mapping[str, int]) -> str:
-    ends = [
-        f"{end.interface} {f'address {end.mac} ' if end.mac else ''}netns {pids[end.node]} mtu {link.mtu} up"
+    a, b = (
+        f"{end.interface} {f'address {end.mac} ' if end.mac else ''}netns {pids[end.node]} mtu {link.mtu}"
         for end in (link.a, link.b)
-    ]
-    return f"link add name {ends[0]} type veth peer name {ends[1]}"
+    )
+    return f"link add name {a} up type veth peer name {b}"
 
 
-def bridge_commands(topology: Topology, bridge: str) -> list[str]:
-    """Return the lines for `ip -batch` in a bridge's namespace: they plug the links in."""
-    ends = (end for link in topology.links for end in (link.a, link.b))
-    return [f"link set dev {end.interface} master {bridge}" for end in ends if end.node == bridge]
+def node_commands(topology: Topology, node: Node) -> list[str]:
+    """Return the lines for `ip -batch` in a node's namespace: what cannot be done while a pair is made.
+
+    The kernel raises the second end of a pair only when the first is there; and a port needs its bridge.
+    """
+    commands = []
+    for link in topology.links:
+        for end in (link.a, link.b):
+            if end.node == node.name and (node.kind == "bridge" or end is link.b):
+                plug = f" master {node.name}" if node.kind == "bridge" else ""
+                commands.append(f"link set dev {end.interface}{plug} up")
+    return commands

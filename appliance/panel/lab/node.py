@@ -1,136 +1,45 @@
-"""Make the namespaces of one lab node and start its pid 1 in them: a program of its own, run by the lab runner.
+"""Make the nodes of a lab: a program of its own, run by the lab runner.
 
-Reads a JSON object (see `Spec` in `appliance.panel.lab.spec`) from standard input. Two processes take part::
+Reads a JSON list of objects (see `appliance.panel.lab.spec`) from standard input, prints a JSON list with what went
+wrong with each, or null. One process, so that Python starts once, which is the greater part of the time; from it::
 
-    runner ── this program: unshare, fork ──────────────── write the record ── "go" ── wait for "ready" ── exit
-                                └─ pid 1 of the node: wait for "go" ─┘  mounts, sysctls, lo, exec init ─┘
+    runner ── this program ─┬─ maker: unshare, fork ────────── write the record ── "go" ── wait for "ready" ── exit
+                            │           └─ pid 1 of the node: wait for "go" ─┘  mounts, sysctls, lo, exec init ─┘
+                            └─ maker ... one for each node
 
-So no node ever runs without a record of it on the disk, whenever whoever is killed: without "go" pid 1 ends itself.
-Prints nothing and exits with 0, or prints one JSON object that says which step failed.
-
-The node's root is an overlay: the machine's own root below, a tmpfs above. Standard library only, and run with
-`python -I -S`, because this is the greater part of the time that a lab takes to come up.
+No node ever runs without a record of it on the disk, whenever whoever is killed: makers die with us and we with the
+runner, and pid 1 ends itself without "go".
 """
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import json
 import os
+import signal
 import socket
-import stat
 import struct
 import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
+from appliance.panel.lab.filetree import MS_BIND, MS_REMOUNT, StepError, bind, build_root, enter_root, libc, mount
+from appliance.panel.lab.process import start_time
+
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWPID, CLONE_NEWNET = 0x20000, 0x4000000, 0x8000000, 0x20000000, 1 << 30
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND = 1, 2, 4, 8, 32, 4096
-MS_REC, MS_PRIVATE, MNT_DETACH = 16384, 1 << 18, 2
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
-DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "net/tun", "kvm", "fuse")
-OLD_ROOT = "/.machine"
-LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2", "ptmx": "pts/ptmx"}
+PR_SET_PDEATHSIG = 1
 
-_LIBC = ctypes.CDLL(None, use_errno=True)
-
-
-class StepError(Exception):
-    """A step of the work failed: what was tried, and why it did not work."""
-
-    def __init__(self, step: str, errno: int, message: str = "") -> None:
-        """`errno` 0: not the kernel's word, see `message`."""
-        super().__init__(step)
-        self.step, self.errno, self.message = step, errno, message or os.strerror(errno)
-
-
-def libc(step: str, name: str, *arguments: Any) -> None:  # noqa: ANN401 - what C takes
-    """Call libc; -1 becomes StepError."""
-    if getattr(_LIBC, name)(*arguments) == -1:
-        raise StepError(step, ctypes.get_errno())
-
-
-def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = "") -> None:
-    """Mount."""
-    words = [text.encode() or None for text in (source, target, kind, data)]
-    step = f"mount {kind or source} on {target}"
-    libc(step, "mount", words[0], words[1], words[2], ctypes.c_ulong(flags), words[3])
-
-
-def bind(source: str, target: str, *, read_only: bool = False) -> None:
-    """Show a file or directory of the machine at `target`, which is made when it is not there."""
-    make_place(target, directory=os.path.isdir(source))
-    mount(source, target, flags=MS_BIND | MS_REC)
-    if read_only:
-        mount("", target, flags=MS_REMOUNT | MS_BIND | MS_RDONLY)
-
-
-def make_place(path: str, *, directory: bool) -> None:
-    """Make an empty directory or file to mount on."""
-    os.makedirs(path if directory else os.path.dirname(path), exist_ok=True)
-    if not directory and not os.path.lexists(path):
-        os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
-
-
-def build_root(spec: dict[str, Any]) -> str:
-    """Put the node's file tree together; return where."""
-    base = spec["place"]
-    mount("", "/", flags=MS_REC | MS_PRIVATE)
-    mount("lab", base, "tmpfs", data="mode=0755")
-    upper, work, root = (f"{base}/{name}" for name in ("upper", "work", "root"))
-    for path in (upper, work, root):
-        os.mkdir(path)
-    mount("lab", root, "overlay", data=f"lowerdir=/,upperdir={upper},workdir={work}")
-    mount("proc", f"{root}/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
-    mount("sysfs", f"{root}/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC)
-    if os.path.isdir(f"{root}/sys/fs/bpf"):
-        mount("bpf", f"{root}/sys/fs/bpf", "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700")
-    build_dev(f"{root}/dev")
-    for directory, mode in (("run", "0755"), ("tmp", "1777")):
-        mount(directory, f"{root}/{directory}", "tmpfs", MS_NOSUID | MS_NODEV, f"mode={mode}")
-    for name in ("netns", "lock", "edgeway"):
-        os.mkdir(f"{root}/run/{name}")
-    return root
-
-
-def build_dev(dev: str) -> None:
-    """Fill a /dev of the node's own: no disk, no terminal of the machine."""
-    mount("dev", dev, "tmpfs", MS_NOSUID, "mode=0755")
-    for directory in ("pts", "shm", "net", "mqueue"):
-        os.mkdir(f"{dev}/{directory}")
-    mount("devpts", f"{dev}/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620")
-    mount("shm", f"{dev}/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
-    for name in DEVICES:
-        if os.path.exists(f"/dev/{name}"):
-            status = os.stat(f"/dev/{name}")
-            os.mknod(f"{dev}/{name}", stat.S_IFCHR, status.st_rdev)
-            os.chmod(f"{dev}/{name}", stat.S_IMODE(status.st_mode))
-    for name, target in LINKS.items():
-        os.symlink(target, f"{dev}/{name}")
-
-
-def enter_root(root: str, keep: list[str], binds: list[dict[str, Any]]) -> None:
-    """Make `root` the root, show in it what the node is to see of the machine, and let go of the rest.
-
-    The binds come after the change of root, so that a symbolic link in a target leads to the node's tree.
-    """
-    os.mkdir(f"{root}{OLD_ROOT}")
-    libc("pivot_root", "pivot_root", root.encode(), f"{root}{OLD_ROOT}".encode())
-    os.chdir("/")
-    for path in keep:
-        bind(OLD_ROOT + path, path, read_only=True)
-    for entry in binds:
-        bind(OLD_ROOT + entry["source"], entry["target"], read_only=entry["read_only"])
-    libc("leave the old root", "umount2", OLD_ROOT.encode(), MNT_DETACH)
-    os.rmdir(OLD_ROOT)
+Spec = dict[str, Any]
+Problem = dict[str, Any]
 
 
 def set_sysctls(values: dict[str, str]) -> None:
     """Write the node's own sysctls; those of the machine are then out of reach."""
     for name, value in values.items():
         try:
-            with open(f"/proc/sys/{name.replace('.', '/')}", "w", encoding="ascii") as file:
-                file.write(value)
+            path = name if "/" in name else name.replace(".", "/")
+            Path("/proc/sys", path).write_text(value, encoding="ascii")
         except OSError as error:
             step = f"sysctl {name}={value}"
             raise StepError(step, error.errno or 0) from error
@@ -138,7 +47,8 @@ def set_sysctls(values: dict[str, str]) -> None:
     bind("/proc/sys", "/proc/sys", read_only=True)
     bind("/proc/sys/net", "/proc/sys/net")
     mount("", "/proc/sys/net", flags=MS_REMOUNT | MS_BIND)
-    bind("/proc/sysrq-trigger", "/proc/sysrq-trigger", read_only=True)
+    if Path("/proc/sysrq-trigger").exists():
+        bind("/proc/sysrq-trigger", "/proc/sysrq-trigger", read_only=True)
 
 
 def raise_loopback() -> None:
@@ -149,10 +59,10 @@ def raise_loopback() -> None:
         fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", flags | IFF_UP))
 
 
-def become_init(spec: dict[str, Any], ready: int) -> NoReturn:
+def become_init(spec: Spec, ready: int) -> NoReturn:
     """Do everything that is done from inside, and turn into the node's init."""
     os.setsid()
-    enter_root(build_root(spec), spec["keep"], spec["binds"])
+    enter_root(build_root(spec["place"]), spec["keep"], spec["binds"])
     socket.sethostname(spec["hostname"])
     set_sysctls(spec["sysctls"])
     raise_loopback()
@@ -163,14 +73,14 @@ def become_init(spec: dict[str, Any], ready: int) -> NoReturn:
     raise AssertionError
 
 
-def child(spec: dict[str, Any], go: int, ready: int) -> NoReturn:
+def child(spec: Spec, go: int, ready: int) -> NoReturn:
     """Be pid 1: wait until our record is written, then start; say what failed."""
     try:
         if not os.read(go, 1):
             os._exit(1)
         become_init(spec, ready)
     except StepError as error:
-        problem = {"step": error.step, "errno": error.errno, "message": error.message}
+        problem = error.problem()
     except OSError as error:
         step = " ".join(str(part) for part in (error.filename, error.filename2) if part) or "start"
         problem = {"step": step, "errno": error.errno, "message": error.strerror}
@@ -178,32 +88,22 @@ def child(spec: dict[str, Any], go: int, ready: int) -> NoReturn:
     os._exit(1)
 
 
-def start_time(pid: int) -> int:
-    """Return when a process started, in ticks since boot: with the pid, its identity."""
-    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-        return int(file.read().rpartition(")")[2].split()[19])
-
-
-def write_record(spec: dict[str, Any], pid: int) -> None:
+def write_record(spec: Spec, pid: int) -> None:
     """Write down who pid 1 is, in one piece."""
-    new = f"{spec['record']}.new"
-    with open(new, "w", encoding="utf-8") as file:
-        json.dump({"name": spec["name"], "pid": pid, "start": start_time(pid)}, file)
-    os.replace(new, spec["record"])
+    new = Path(f"{spec['record']}.new")
+    new.write_text(json.dumps({"name": spec["name"], "pid": pid, "start": start_time(pid)}), encoding="utf-8")
+    new.replace(spec["record"])
 
 
-def start(spec: dict[str, Any]) -> str:
-    """Start the node; return what went wrong, as JSON, or nothing."""
-    os.set_inheritable(spec["lock"], False)  # noqa: FBT003 - positional only
+def make(spec: Spec) -> Problem | None:
+    """Start one node; return what went wrong."""
     log = os.open(spec["log"], os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    flags = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET
-    libc("unshare", "unshare", flags)
+    libc("unshare", "unshare", CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET)
     go_read, go_write = os.pipe()
     ready_read, ready_write = os.pipe()
     pid = os.fork()
     if not pid:
         os.close(go_write)
-        os.close(ready_read)
         os.dup2(log, 1)
         os.dup2(log, 2)
         child(spec, go_read, ready_write)
@@ -212,21 +112,50 @@ def start(spec: dict[str, Any]) -> str:
     os.write(go_write, b"g")
     with os.fdopen(ready_read, encoding="utf-8") as ready:
         answer = ready.readline()
-    if not answer:
-        return json.dumps({"step": "start", "errno": 0, "message": "pid 1 ended at once, see the node's log"})
-    text = answer.strip()
-    return text if not text or text.startswith("{") else json.dumps({"step": "start", "errno": 0, "message": text})
+    if answer.startswith("{"):
+        problem: Problem = json.loads(answer)
+        return problem
+    said = answer.strip() if answer else "pid 1 ended at once"
+    return {"step": "start", "errno": 0, "message": said} if said else None
+
+
+def die_with(parent: int) -> None:
+    """End when our parent does, also if it has already."""
+    libc("prctl", "prctl", PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def fork_maker(spec: Spec) -> int:
+    """Make one node in a process of its own; return where its answer, JSON, can be read."""
+    answer_read, answer_write = os.pipe()
+    us = os.getpid()
+    if os.fork():
+        os.close(answer_write)
+        return answer_read
+    try:
+        die_with(us)
+        problem = make(spec)
+    except StepError as error:
+        problem = error.problem()
+    except OSError as error:
+        problem = {"step": str(error.filename or "make"), "errno": error.errno, "message": error.strerror}
+    os.write(answer_write, json.dumps(problem).encode())
+    os._exit(0)
 
 
 def main() -> None:
-    """Run as a program."""
-    try:
-        problem = start(json.load(sys.stdin))
-    except StepError as error:
-        problem = json.dumps({"step": error.step, "errno": error.errno, "message": error.message})
-    if problem:
-        sys.stdout.write(problem)
-        sys.exit(1)
+    """Run as a program; the argument is the pid of the runner."""
+    die_with(int(sys.argv[1]))
+    specs = json.load(sys.stdin)
+    for fd in {spec["lock"] for spec in specs}:
+        os.set_inheritable(fd, False)  # noqa: FBT003 - positional only
+    problems = []
+    for answer in [fork_maker(spec) for spec in specs]:
+        with os.fdopen(answer, encoding="utf-8") as file:
+            text = file.read()
+        problems.append(json.loads(text) if text else {"step": "make", "errno": 0, "message": "the maker was killed"})
+    sys.stdout.write(json.dumps(problems))
 
 
 if __name__ == "__main__":

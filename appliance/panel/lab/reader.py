@@ -52,7 +52,7 @@ class Reader:
         finding = self._document.finding(path, "")
         return Place(finding.path, finding.line, finding.column)
 
-    def mapping(self, path: Path, value: Any) -> dict[str, Any]:  # noqa: ANN401 - straight from YAML
+    def mapping(self, path: Path, value: Any) -> dict[str, Any]:
         """Read a mapping; nothing at all is an empty one."""
         if value is None:
             return {}
@@ -61,7 +61,7 @@ class Reader:
         self.error(path, "must be a mapping")
         return {}
 
-    def sequence(self, path: Path, value: Any) -> list[tuple[Path, Any]]:  # noqa: ANN401
+    def sequence(self, path: Path, value: Any) -> list[tuple[Path, Any]]:
         """Read a list; nothing at all is an empty one."""
         if value is None:
             return []
@@ -70,7 +70,7 @@ class Reader:
         self.error(path, "must be a list")
         return []
 
-    def text(self, path: Path, value: Any) -> Placed | None:  # noqa: ANN401
+    def text(self, path: Path, value: Any) -> Placed | None:
         """Read a scalar as the text it is."""
         if isinstance(value, bool):
             return Placed(path, str(value).lower())
@@ -84,17 +84,17 @@ class Reader:
             self.error(path, "must be a text")
         return None
 
-    def texts(self, path: Path, value: Any) -> list[Placed]:  # noqa: ANN401
+    def texts(self, path: Path, value: Any) -> list[Placed]:
         """Read a list of texts."""
         found = (self.text(place, item) for place, item in self.sequence(path, value))
         return [text for text in found if text]
 
-    def table(self, path: Path, value: Any) -> dict[str, Placed]:  # noqa: ANN401
+    def table(self, path: Path, value: Any) -> dict[str, Placed]:
         """Read a mapping of texts."""
         found = {key: self.text((*path, key), item) for key, item in self.mapping(path, value).items()}
         return {key: text for key, text in found.items() if text}
 
-    def check_variables(self, path: Path, value: Any) -> None:  # noqa: ANN401
+    def check_variables(self, path: Path, value: Any) -> None:
         """Find what containerlab would expand from the environment of whoever starts it."""
         for place, text in _strings(path, value):
             for name, rest, bare in _VARIABLE.findall(text):
@@ -105,7 +105,7 @@ class Reader:
                     self.warn(place, message)
 
 
-def _strings(path: Path, value: Any) -> Iterator[tuple[Path, str]]:  # noqa: ANN401
+def _strings(path: Path, value: Any) -> Iterator[tuple[Path, str]]:
     """Walk over every text."""
     if isinstance(value, Mapping):
         for key, item in value.items():

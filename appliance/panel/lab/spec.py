@@ -60,7 +60,12 @@ def mounts_to_keep(mountinfo: str) -> list[str]:
 
 def interpreter_paths() -> list[str]:
     """Return what this program consists of: the Python it runs with, and its own packages."""
-    return [sys.prefix, sys.base_prefix, str(Path(appliance.__file__ or "").parents[1])]
+    return [sys.prefix, sys.base_prefix, package_root()]
+
+
+def package_root() -> str:
+    """Return the directory from which our packages are imported."""
+    return str(Path(appliance.__file__ or "").parents[1])
 
 
 def hidden(paths: Iterable[str]) -> list[str]:

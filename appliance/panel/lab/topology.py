@@ -11,9 +11,10 @@ are merged, lists are joined without repetitions, binds are replaced by target.
 from __future__ import annotations
 
 import re
+import shlex
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from appliance.model.errors import Finding, OperatorError
+from appliance.model.errors import OperatorError
 from appliance.model.text import parse_yaml
 from appliance.panel.lab import schema
 from appliance.panel.lab.links import read_links
@@ -93,11 +94,13 @@ def lab_name(text: str, file: str = "") -> str:
     return name
 
 
-def _lab_name(reader: Reader, value: Any) -> str:  # noqa: ANN401 - straight from YAML
+def _lab_name(reader: Reader, value: Any) -> str:
     name = reader.text(("name",), value)
     if name and NAME.fullmatch(name.text):
         return name.text
-    reader.error(("name",), "the lab needs a name", "letters, digits, '-', '.' and '_', beginning with a letter or digit")
+    reader.error(
+        ("name",), "the lab needs a name", "letters, digits, '-', '.' and '_', beginning with a letter or digit"
+    )
     return ""
 
 
@@ -128,7 +131,7 @@ def _nodes(reader: Reader, body: dict[str, Any]) -> dict[str, Node | None]:
     return {name: _node(reader, (*path, "nodes", name), name, value, levels) for name, value in nodes.items()}
 
 
-def _level(reader: Reader, path: Path, value: Any) -> Level:  # noqa: ANN401 - straight from YAML
+def _level(reader: Reader, path: Path, value: Any) -> Level:
     """Read the node keys that stand in one place."""
     level = Level({}, {}, {})
     found = reader.mapping(path, value)
@@ -149,7 +152,7 @@ def _level(reader: Reader, path: Path, value: Any) -> Level:  # noqa: ANN401 - s
     return level
 
 
-def _node(reader: Reader, path: Path, name: str, value: Any, levels: Levels) -> Node | None:  # noqa: ANN401
+def _node(reader: Reader, path: Path, name: str, value: Any, levels: Levels) -> Node | None:
     own = _level(reader, path, value)
     kind, above = levels.above(own)
     if not NAME.fullmatch(name) or len(name) > LONGEST_HOSTNAME:
@@ -187,8 +190,12 @@ def _linux(reader: Reader, path: Path, name: str, above: list[Level]) -> Node:
     for level in above:
         for key, table in level.tables.items():
             tables[key] |= table
-    lists = {key: [text for level in above for text in level.lists.get(key, [])] for key in ("binds", "exec", "env-files")}
+    lists = {
+        key: [text for level in above for text in level.lists.get(key, [])] for key in ("binds", "exec", "env-files")
+    }
     _check_node(reader, texts, tables["sysctls"])
+    for text in (*lists["exec"], *(texts[key] for key in ("cmd", "entrypoint") if key in texts)):
+        _check_words(reader, text)
     binds = {bind.target: bind for text in lists["binds"] if (bind := _bind(reader, text))}
 
     def one(key: str) -> str:
@@ -223,6 +230,17 @@ def _check_node(reader: Reader, texts: dict[str, Placed], sysctls: dict[str, Pla
     for name, text in sysctls.items():
         if not _NET_SYSCTL.fullmatch(name) and name not in schema.IPC_SYSCTLS:
             reader.error(text.path, f"{name} belongs to the machine, not to a node", "set it on the machine yourself")
+
+
+def _check_words(reader: Reader, text: Placed) -> None:
+    """Check that a command line can be split into words; no shell is between."""
+    try:
+        words = shlex.split(text.text)
+    except ValueError as error:
+        reader.error(text.path, f"{text.text!r}: {error}")
+        return
+    if not words:
+        reader.error(text.path, "the command is empty")
 
 
 def _bind(reader: Reader, text: Placed) -> Bind | None:
