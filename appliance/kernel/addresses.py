@@ -62,7 +62,7 @@ class AddressesPort(EntryPort[LinkAddress]):
     def _message(self, change: Change[LinkAddress], index: int) -> Message:
         """Encode an address."""
         interface = change.fact.interface
-        family = socket.AF_INET if interface.version == IPv4Interface.version else socket.AF_INET6
+        family = socket.AF_INET if isinstance(interface, IPv4Interface) else socket.AF_INET6
         body = _IFADDR.pack(family, interface.network.prefixlen, 0, _scope(interface), index)
         body += attribute(IFA_LOCAL, interface.packed) + attribute(IFA_ADDRESS, interface.packed)
         if change.operation == "delete":

@@ -115,14 +115,12 @@ class LinksPort:
         device = survey.get(link.ns, {}).get(link.name)
         if device is None or not device.ours:
             return
-        if device.physical:
-            self._send(link, give_back(self.namespaces, link.ns, device))
-        else:
+        if not device.physical:
             self._remove(survey, link.ns, device)
             return
-        del survey[link.ns][link.name]
-        if link.ns != HOST:
-            survey[HOST] = devices(self._netlink, HOST)
+        self._send(link, give_back(self.namespaces, link.ns, device))
+        for ns in {link.ns, HOST}:
+            survey[ns] = devices(self._netlink, ns)
 
     def _remove(self, survey: Survey, ns: Namespace, device: Device) -> None:
         """Delete a device, and a veth's other end with it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from appliance.kernel.devices import devices
-from appliance.kernel.link_messages import give_back
+from appliance.kernel.link_messages import delete, give_back
 from appliance.kernel.netlink import NETLINK_ROUTE, Netlink
 from appliance.kernel.port import Failure
 from appliance.kernel.watching import watch_directory
@@ -56,11 +56,16 @@ class NetnsPort:
         """Nothing of its own: descriptors belong to `Namespaces`."""
 
     def _delete(self, name: Namespace) -> None:
-        """Give physical devices back, then delete."""
+        """Give physical devices back, delete ours, then the namespace.
+
+        The kernel takes a namespace down later, at its leisure; until then the other ends of its veths would stand.
+        """
         if name not in self.namespaces.names():
             return
         for device in devices(self._netlink, name).values():
+            what = f"{name}/{device.name}"
             if device.physical:
-                request = give_back(self.namespaces, name, device)
-                self._netlink.one(request.ns, request.message, f"{name}/{device.name}")
+                self._netlink.one(name, give_back(self.namespaces, name, device).message, what)
+            elif device.ours:
+                self._netlink.batch(name, [delete(name, device).message])
         self.namespaces.delete(name)

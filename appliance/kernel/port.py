@@ -8,6 +8,7 @@ Laws, held by one contract test a port, on the fake and on this kernel:
 4. A failure names the object (`Failure`); what could be applied stays applied, one transaction where the kernel has
    one (nft: a batch a namespace; routes: a packed batch).
 5. A fact whose device is not there (yet) is a Failure with `retry` true, not an exception.
+6. `watch()` yields "listening" first: from then on nothing is missed.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from appliance.state.diff import Keyed, Plan
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
 
     from appliance.model.errors import KernelError
 
 F = TypeVar("F", bound=Keyed)
+F_contra = TypeVar("F_contra", bound=Keyed, contravariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,4 +52,12 @@ class Port(Protocol[F]):
 
     def close(self) -> None:
         """Release sockets; leaves the kernel as it is."""
+        ...
+
+
+class Attentive(Protocol[F_contra]):
+    """A port that cannot tell from the kernel alone what is there, and is told what is wanted before it reads."""
+
+    def attend(self, desired: Iterable[F_contra]) -> None:
+        """Be told all that is wanted: changes nothing, lets `read` recognise what is right already."""
         ...

@@ -15,6 +15,7 @@ import pytest
 
 from appliance.kernel.namespaces import Namespaces
 from appliance.model.facts import Namespace
+from tests.contract.boxes import Box, FakeBox, RealBox
 from tests.contract.worlds import PREFIX, World, remove
 
 if TYPE_CHECKING:
@@ -48,3 +49,11 @@ def world() -> Iterator[World]:
     finally:
         outside.close()
         remove(top)
+
+
+@pytest.fixture(params=["fake", "real"])
+def box(request: pytest.FixtureRequest) -> Box:
+    """Give a node in memory, then one in namespaces: every contract test runs on both."""
+    if request.param == "fake":
+        return FakeBox()
+    return RealBox(request.getfixturevalue("world"))
