@@ -37,9 +37,11 @@ class Finding:
     file: str = ""
 
     def __str__(self) -> str:
-        """Render as compilers do, so that editors can jump there."""
-        place = f"{self.file or '-'}:{self.line}:{self.column}"
+        """Render as compilers do, so that editors can jump there; what is about a command has no place."""
         tail = f" ({self.hint})" if self.hint else ""
+        if not self.line:
+            return f"{self.severity}: {self.message}{tail}"
+        place = f"{self.file or '-'}:{self.line}:{self.column}"
         return f"{place}: {self.severity}: {self.path}: {self.message}{tail}"
 
 
