@@ -15,6 +15,7 @@ from typing import Final
 from appliance.model.composed import Composed, Kind
 from appliance.model.facts import Advertisement
 from appliance.model.intent import Attachment, Intent, Node, Peer, PrefixMatch
+from appliance.model.marks import port_blocks
 from routing.bgp.values import (
     Address,
     Announcement,
@@ -112,7 +113,7 @@ def _zone_clients(intent: Intent, here: Attachment) -> Iterator[Neighbor]:
             continue
         owned = tuple(dict.fromkeys(owns(intent, name)))
         for version, family, word, address in _addresses(node.fabric):
-            transit = ANY if "gateway" in node.roles else owned
+            transit = (*owned, *_outside(intent.zone.composed)) if "gateway" in node.roles else owned
             never = _protected(intent, name) if "gateway" in node.roles else ()
             imports = ImportPolicy(_of(transit, version), _of(never, version))
             yield Neighbor(
@@ -126,6 +127,13 @@ def _zone_clients(intent: Intent, here: Attachment) -> Iterator[Neighbor]:
                 passive=True,
             )
     yield from _peers(intent, "zone", here)
+
+
+def _outside(composed: IPv6Network) -> Iterator[PrefixRule]:
+    """Yield rules for every prefix but those inside the composed one: of those, each node announces its own alone."""
+    yield PrefixRule(IPv4Network("0.0.0.0/0"), 0, 32)
+    yield from (PrefixRule.exact(composed.supernet(new_prefix=length)) for length in range(composed.prefixlen))
+    yield from map(_whole, IPv6Network("::/0").address_exclude(composed))
 
 
 def _exchange_clients(intent: Intent, here: Attachment) -> Iterator[Neighbor]:
@@ -177,8 +185,9 @@ def _peer(intent: Intent, name: str, peer: Peer, where: Address | Network, local
     )
     receives = tuple(_rule(match) for match in peer.receives) or ANY
     word, family = next((w, f) for v, f, w in FAMILIES if v == version)
+    several = sum(address.version == version for address in peer.addresses) > 1
     return Neighbor(
-        f"{name}/{word}",
+        f"{name}/{where if several else word}",
         peer.as_,
         None if isinstance(where, IPv4Network | IPv6Network) else where,
         range=where if isinstance(where, IPv4Network | IPv6Network) else None,
@@ -192,8 +201,7 @@ def _peer(intent: Intent, name: str, peer: Peer, where: Address | Network, local
 
 def _protected(intent: Intent, own: str | None) -> tuple[PrefixRule, ...]:
     """Return what is the zone's and so never comes from a peer; a gateway (`own`) may announce its loopbacks."""
-    networks: list[Network] = [intent.zone.composed]
-    networks += [] if own else list(intent.zone.public)
+    networks: list[Network] = [] if own else [intent.zone.composed, *intent.zone.public]
     for name, node in intent.nodes.items():
         if name != own:
             networks += [ip_network(node.loopback.ipv4), ip_network(node.loopback.ipv6)]
@@ -213,10 +221,9 @@ def owns(intent: Intent, name: str) -> Iterator[PrefixRule]:
         local = {guest_name for guest_name, guest in vpc.guests.items() if guest.host == name}
         if local and vpc.snat is not None:
             width = vpc.snat.block
-            for start in range(0, 65536, width):
-                if start // width % zone.nat_slots == node.id % zone.nat_slots:
-                    composed = Composed(Kind.SNAT, vpc.snat.address, start, width)
-                    yield PrefixRule.exact(composed.network(zone.composed))
+            for start in port_blocks(width, node.id % zone.nat_slots, zone.nat_slots):
+                composed = Composed(Kind.SNAT, vpc.snat.address, start, width)
+                yield PrefixRule.exact(composed.network(zone.composed))
         for vip in vpc.vips.values():
             if local & set(vip.backends):
                 yield PrefixRule.exact(ip_network(vip.address))
@@ -273,7 +280,8 @@ def _announcement(intent: Intent, name: str, advertisement: Advertisement) -> An
     """Give a prefix its next hop (`public` goes to both planes, so it is each session's own) and its community."""
     node = intent.nodes[name]
     next_hop: Address | None = node.fabric.ipv4.ip if advertisement.prefix.version == 4 else node.fabric.ipv6.ip  # noqa: PLR2004 - IP version
-    owner = intent.vpcs[advertisement.owner].id if advertisement.owner in intent.vpcs else node.id
+    # A VPC may have the name of a node.
+    owner = node.id if advertisement.kind in ("loopback", "public") else intent.vpcs[advertisement.owner].id
     return Announcement(
         advertisement.prefix,
         None if advertisement.kind == "public" else next_hop,

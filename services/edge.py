@@ -32,7 +32,7 @@ from services.balance import compile_vips
 from services.feature import EdgeParts, Runtime
 from services.firewall import compile_firewall
 from services.nat import compile_floating, compile_snat
-from services.place import LAN, OVERLAY_DEVICE, UPLINK, Place, overlay_address, overlay_mac
+from services.place import LAN, OVERLAY_DEVICE, OVERLAY_LENGTH, UPLINK, Place, overlay_address, overlay_mac
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,12 @@ class Edge:
 
 def carried(intent: Intent, node: str) -> tuple[str, ...]:
     """Return the VPCs that have guests on a node."""
-    return tuple(name for name, vpc in sorted(intent.vpcs.items()) if any(g.host == node for g in vpc.guests.values()))
+    return tuple(name for name, vpc in sorted(intent.vpcs.items()) if node in carriers(vpc))
+
+
+def carriers(vpc: Vpc) -> frozenset[str]:
+    """Return the hosts that have guests of a VPC."""
+    return frozenset(guest.host for guest in vpc.guests.values())
 
 
 def compile_edge(intent: Intent, node: str, name: str, runtime: Runtime) -> Edge:
@@ -99,9 +104,10 @@ def _overlay(intent: Intent, place: Place) -> Iterator[Fact]:
         port=VXLAN_PORT,
         learning=False,
     )
-    yield LinkAddress(place.ns, OVERLAY_DEVICE, IPv4Interface(f"{overlay_address(place.node_id)}/26"))
+    yield LinkAddress(place.ns, OVERLAY_DEVICE, IPv4Interface(f"{overlay_address(place.node_id)}/{OVERLAY_LENGTH}"))
+    others = carriers(intent.vpcs[place.vpc])
     for name, other in intent.with_role("host").items():
-        if name != place.node and place.vpc in carried(intent, name):
+        if name != place.node and name in others:
             mac = overlay_mac(name, place.vpc)
             yield Neighbour(place.ns, OVERLAY_DEVICE, overlay_address(other.id), mac)
             yield FdbEntry(place.ns, OVERLAY_DEVICE, mac, other.fabric.ipv4.ip)

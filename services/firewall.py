@@ -46,9 +46,14 @@ def _statement(place: Place, vpc: Vpc, rule: Rule) -> str:
         *_side(place, vpc, rule.destination, "oifname", "daddr"),
     ]
     if rule.protocol != "any":
-        ports = f"dport {{ {', '.join(rule.ports)} }}" if rule.ports else ""
+        ports = f"dport {{ {', '.join(map(_port, rule.ports))} }}" if rule.ports else ""
         terms.append(f"{rule.protocol} {ports}" if ports else f"meta l4proto {rule.protocol}")
     return " ".join([*terms, _VERDICT[rule.action]])
+
+
+def _port(text: str) -> str:
+    """Write a port or a range for nft, which reads a leading zero as octal."""
+    return "-".join(str(int(part)) for part in text.split("-"))
 
 
 def _side(place: Place, vpc: Vpc, terms: tuple[str, ...], device: str, field: str) -> Iterator[str]:

@@ -12,18 +12,14 @@ from ipaddress import IPv4Network, IPv6Network
 from appliance.model.composed import Composed, Kind
 from appliance.model.facts import HOST, Advertisement, Decapsulate, Hop, NftSet, Route
 from appliance.model.intent import SourceNat, Vpc
-from appliance.model.marks import PROTO_BOX
+from appliance.model.marks import PROTO_BOX, port_blocks
 from services.feature import EdgeParts
 from services.place import Place
-
-#: Ports below this are never used as a translated source.
-FIRST_PORT = 1024
 
 
 def own_blocks(nat: SourceNat, slot: int, slots: int) -> tuple[int, ...]:
     """Return the first ports of all blocks that a slot owns, in the order in which they are taken."""
-    first, last = -(-FIRST_PORT // nat.block), 65536 // nat.block
-    return tuple(k * nat.block for k in range(first, last) if k % slots == slot)
+    return port_blocks(nat.block, slot, slots)
 
 
 def block_network(nat: SourceNat, start: int, composed: IPv6Network) -> IPv6Network:
@@ -37,7 +33,9 @@ def compile_snat(place: Place, vpc: Vpc, taken: tuple[int, ...]) -> EdgeParts:
     if nat is None:
         return EdgeParts()
     blocks = own_blocks(nat, place.slot, place.slots)
-    starts = [blocks[index] for index in taken or (0,) if index < len(blocks)]
+    # What was taken under another intent may name blocks that there are no more.
+    held = [index for index in dict.fromkeys(taken) if 0 <= index < len(blocks)]
+    starts = [blocks[index] for index in held or (0,)]
     low, high = starts[-1], starts[-1] + nat.block - 1
     statement = (
         f'oifname "{place.uplink}" ip saddr {vpc.subnet} meta l4proto {{ tcp, udp, icmp }} '

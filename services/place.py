@@ -13,6 +13,8 @@ from appliance.model.marks import device, stable_mac, vpc_namespace
 UPLINKS = IPv4Address("100.64.0.0")
 #: Inner addresses of the overlay's routers, one a node id; the same in every VPC.
 OVERLAY = IPv4Address("100.127.0.0")
+#: Length of their prefix: node ids end at 63, and the last address of a subnet is no next hop.
+OVERLAY_LENGTH = 25
 
 UPLINK, LAN, OVERLAY_DEVICE = "ew-up", "ew-lan", "ew-vx"
 

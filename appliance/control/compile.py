@@ -30,15 +30,15 @@ from routing.advertise import speakers
 from routing.attach import compile_node, forwards
 from routing.bgp.values import Speaker
 from routing.fib import Overlay, Surroundings
-from services.edge import carried, compile_edge
+from services.edge import carried, carriers, compile_edge
 from services.feature import Runtime
 from services.place import OVERLAY_DEVICE, Place, overlay_address
 
 #: Tables in the order in which they are applied; deletions run in the opposite order.
 ORDER: tuple[type[Fact], ...] = (
     Netns,
-    Sysctl,
     Link,
+    Sysctl,
     LinkAddress,
     Neighbour,
     FdbEntry,
@@ -106,7 +106,7 @@ def surroundings(intent: Intent, name: str) -> Surroundings:
     overlays = {}
     guests_here = set()
     for vpc in carried(intent, name) if "host" in node.roles else ():
-        via = {o.id: overlay_address(o.id) for n, o in hosts.items() if vpc in carried(intent, n)}
+        via = {o.id: overlay_address(o.id) for n, o in hosts.items() if n in carriers(intent.vpcs[vpc])}
         vpc_id = intent.vpcs[vpc].id
         overlays[vpc_id] = Overlay(Place.of(intent, name, vpc).ns, OVERLAY_DEVICE, via)
         guests_here |= {(vpc_id, g.address) for g in intent.vpcs[vpc].guests.values() if g.host == name}

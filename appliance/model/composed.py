@@ -52,4 +52,6 @@ def decompose(network: object, prefix: IPv6Network) -> Composed | None:
     if kind not in Kind.__members__.values():
         return None
     width = 1 << (FULL - network.prefixlen)
+    if width > 1 and kind != Kind.SNAT:
+        return None
     return Composed(Kind(kind), IPv4Address(value >> 32 & 0xFFFF_FFFF), value >> 16 & 0xFFFF, width)

@@ -7,27 +7,35 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_network
-from typing import Annotated, Any, Literal
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from appliance.model.errors import OperatorError
-from appliance.model.marks import NODE_IDS, VPC_IDS
-from appliance.model.text import Document
+from appliance.model.marks import DEVICE_PREFIX, NODE_IDS, VPC_IDS
+from appliance.model.text import Document, Path
 
 Role = Literal["route-server", "host", "gateway"]
 EngineName = Literal["gobgp", "exabgp"]
 Plane = Literal["zone", "exchange"]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 Asn = Annotated[int, Field(ge=1, le=4294967294, strict=True)]
-Device = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,15}$")]
 Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
 Mtu = Annotated[int, Field(ge=1280, le=65000, strict=True)]
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-_RULE = re.compile(r"^(?P<net>\S+)(?:\s+ge\s+(?P<ge>\d+))?(?:\s+le\s+(?P<le>\d+))?$")
+_RULE = re.compile(r"^(?P<net>\S+)(?:\s+ge\s+(?P<ge>[0-9]{1,3}))?(?:\s+le\s+(?P<le>[0-9]{1,3}))?$")
 
 
 def _strings_only(value: Any) -> Any:
@@ -35,15 +43,27 @@ def _strings_only(value: Any) -> Any:
     if isinstance(value, bool | int | float):
         msg = "write an address in quotes or with dots, not a number"
         raise ValueError(msg)  # noqa: TRY004 - pydantic turns ValueError into a finding
+    if isinstance(value, str) and "%" in value:
+        msg = "write an address without a zone index"
+        raise ValueError(msg)
     return value
 
 
+def _not_reserved(name: str) -> str:
+    """Refuse names that the kernel gives a meaning, and those of the devices we make."""
+    if name in (".", "..", "lo", "all", "default") or name.startswith(DEVICE_PREFIX):
+        msg = f"{name} is reserved"
+        raise ValueError(msg)
+    return name
+
+
+Device = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,15}$"), AfterValidator(_not_reserved)]
 V4 = Annotated[IPv4Address, BeforeValidator(_strings_only)]
 V6 = Annotated[IPv6Address, BeforeValidator(_strings_only)]
-AnyAddress = Annotated[Address, BeforeValidator(_strings_only)]
+AnyAddress = Annotated[Address, BeforeValidator(lambda value: ip_address(_strings_only(value)))]
 V4Net = Annotated[IPv4Network, BeforeValidator(_strings_only)]
 V6Net = Annotated[IPv6Network, BeforeValidator(_strings_only)]
-AnyNet = Annotated[Network, BeforeValidator(_strings_only)]
+AnyNet = Annotated[Network, BeforeValidator(lambda value: ip_network(_strings_only(value)))]
 
 
 class Section(BaseModel):
@@ -58,18 +78,16 @@ class Section(BaseModel):
 
 
 class PrefixMatch(Section):
-    """`10.0.0.0/8`, `10.0.0.0/8 le 24`, `10.0.0.0/8 ge 16 le 24`, or `any`; see `parse_rule`."""
+    """`10.0.0.0/8`, `10.0.0.0/8 le 24` or `10.0.0.0/8 ge 16 le 24`; see `parse_rule`."""
 
-    network: Network
-    min_length: int
-    max_length: int
+    network: Network = Field(description="the prefix")
+    min_length: int = Field(description="shortest length that matches")
+    max_length: int = Field(description="longest length that matches")
 
 
 def parse_rule(text: Any) -> Any:
     """Turn the written form of a prefix rule into its fields."""
-    if not isinstance(text, str):
-        return text
-    match = _RULE.match(text)
+    match = _RULE.match(text.strip()) if isinstance(text, str) else None
     if match is None:
         msg = "write a prefix like `10.0.0.0/8`, `10.0.0.0/8 le 24` or `10.0.0.0/8 ge 16 le 24`"
         raise ValueError(msg)
@@ -98,7 +116,7 @@ class Loopback(Section):
     """The addresses of the node itself; announced as host routes."""
 
     ipv4: V4 = Field(description="also the BGP identifier")
-    ipv6: V6
+    ipv6: V6 = Field(description="outer source address of what the node composes")
 
 
 class Node(Section):
@@ -107,9 +125,11 @@ class Node(Section):
     id: Annotated[int, Field(ge=1, le=NODE_IDS, strict=True)] = Field(
         description="unique number, 1..63; picks port ranges; never re-use it for another node while flows live"
     )
-    roles: Annotated[tuple[Role, ...], Field(min_length=1)]
+    roles: Annotated[tuple[Role, ...], Field(min_length=1)] = Field(
+        description="what the node does; a route server does nothing else"
+    )
     engine: EngineName = Field("gobgp", description="which BGP engine runs here")
-    loopback: Loopback
+    loopback: Loopback = Field(description="addresses of the node itself")
     fabric: Attachment = Field(description="the zone's network: VXLAN, BGP of the zone, traffic between nodes")
     exchange: Attachment | None = Field(None, description="the network shared with other autonomous systems")
 
@@ -132,18 +152,20 @@ class Peer(Section):
     as_: Asn = Field(description="AS number of the peer; in plane zone, the zone's own")
     addresses: tuple[AnyAddress, ...] = Field((), description="a session each; IPv4 routes on IPv4, IPv6 on IPv6")
     range: AnyNet | None = Field(None, description="instead of addresses: any speaker of this prefix may connect")
-    announces: Announces = Field(default_factory=lambda: Announces.model_validate({}))
+    announces: Announces = Field(
+        default_factory=lambda: Announces.model_validate({}), description="what it may announce; nothing when absent"
+    )
     receives: tuple[PrefixRuleText, ...] = Field((), description="what it is sent; all accepted routes when empty")
 
 
 class SourceNat(Section):
     """One public address shared by all hosts of a VPC, each with port blocks of its own."""
 
-    address: V4
+    address: V4 = Field(description="public address that flows from the VPC come from")
     block: Literal[64, 128, 256, 512, 1024, 2048, 4096] = Field(
         1024, description="ports a host takes at a time; each block is one announced prefix"
     )
-    watermark: Annotated[float, Field(gt=0, le=1)] = Field(
+    watermark: Annotated[float, Field(gt=0, le=1, strict=True)] = Field(
         0.75, description="share of a block in use at which the host takes another"
     )
 
@@ -153,15 +175,17 @@ class Guest(Section):
 
     host: Name = Field(description="node that carries it; changing this moves the guest")
     interface: Device = Field(description="the host's device towards the guest; it may appear later")
-    address: V4
+    address: V4 = Field(description="address in the VPC's subnet")
     public: V4 | None = Field(None, description="public address translated one to one")
 
 
 class Health(Section):
     """How backends are checked: a TCP connection from the VPC's namespace; UDP backends count as healthy."""
 
-    interval: Annotated[float, Field(ge=0.1, le=60)] = Field(1.0, description="seconds between checks")
-    timeout: Annotated[float, Field(ge=0.1, le=60)] = Field(1.0, description="seconds until a check has failed")
+    interval: Annotated[float, Field(ge=0.1, le=60, strict=True)] = Field(1.0, description="seconds between checks")
+    timeout: Annotated[float, Field(ge=0.1, le=60, strict=True)] = Field(
+        1.0, description="seconds until a check has failed"
+    )
     rise: Annotated[int, Field(ge=1, le=10, strict=True)] = Field(2, description="good checks until healthy")
     fall: Annotated[int, Field(ge=1, le=10, strict=True)] = Field(2, description="failed checks until down")
 
@@ -169,31 +193,31 @@ class Health(Section):
 class Vip(Section):
     """A service address, served by every host that has a healthy backend."""
 
-    address: V4
-    protocol: Literal["tcp", "udp"] = "tcp"
-    port: Port
+    address: V4 = Field(description="public address; VIPs of one VPC may share it on different ports")
+    protocol: Literal["tcp", "udp"] = Field("tcp", description="transport protocol")
+    port: Port = Field(description="port that clients call")
     backends: Annotated[tuple[Name, ...], Field(min_length=1)] = Field(description="names of guests")
     target_port: Port | None = Field(None, description="port on the backends; the same when absent")
-    health: Health = Field(default_factory=lambda: Health.model_validate({}))
+    health: Health = Field(default_factory=lambda: Health.model_validate({}), description="how backends are checked")
 
 
-PortText = Annotated[str, StringConstraints(pattern=r"^\d{1,5}(-\d{1,5})?$"), BeforeValidator(str)]
+PortText = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,5}(-[0-9]{1,5})?$"), BeforeValidator(str)]
 
 
 class Rule(Section):
     """One firewall rule; the first that matches decides, replies of allowed flows always pass."""
 
-    action: Literal["allow", "deny", "reject"]
+    action: Literal["allow", "deny", "reject"] = Field(description="deny drops in silence, reject answers with ICMP")
     source: tuple[str, ...] = Field((), description="guests by name, prefixes, or `outside`; anything when empty")
     destination: tuple[str, ...] = Field((), description="as source")
-    protocol: Literal["any", "tcp", "udp", "icmp"] = "any"
+    protocol: Literal["any", "tcp", "udp", "icmp"] = Field("any", description="protocol of the packet")
     ports: tuple[PortText, ...] = Field((), description="destination ports or ranges `8000-8099`; tcp and udp only")
 
 
 class Firewall(Section):
     """Rules of a VPC in order, then the defaults by direction."""
 
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[Rule, ...] = Field((), description="in order; the first that matches decides")
     inbound: Literal["allow", "deny"] = Field("deny", description="from outside to guests, when no rule matched")
     outbound: Literal["allow", "deny"] = Field("allow", description="from guests to the outside")
     internal: Literal["allow", "deny"] = Field("allow", description="between guests of the VPC")
@@ -207,10 +231,12 @@ class Vpc(Section):
     )
     subnet: V4Net = Field(description="may equal the subnet of another VPC")
     gateway: V4 | None = Field(None, description="the same on every host; the first address when absent")
-    snat: SourceNat | None = None
-    guests: dict[Name, Guest] = Field(default_factory=dict)
-    vips: dict[Name, Vip] = Field(default_factory=dict)
-    firewall: Firewall = Field(default_factory=lambda: Firewall.model_validate({}))
+    snat: SourceNat | None = Field(None, description="source NAT for guests without a public address; none when absent")
+    guests: dict[Name, Guest] = Field(default_factory=dict, description="workloads by name")
+    vips: dict[Name, Vip] = Field(default_factory=dict, description="service addresses by name")
+    firewall: Firewall = Field(
+        default_factory=lambda: Firewall.model_validate({}), description="what passes between guests and the outside"
+    )
 
     @property
     def gateway_address(self) -> IPv4Address:
@@ -221,7 +247,7 @@ class Vpc(Section):
 class Zone(Section):
     """What the whole zone shares."""
 
-    name: Name
+    name: Name = Field(description="name of the zone, for people")
     as_: Asn = Field(description="AS number of the zone")
     exchange_as: Asn | None = Field(None, description="AS number of the route servers towards other networks")
     composed: V6Net = Field(
@@ -234,10 +260,12 @@ class Zone(Section):
 class Intent(Section):
     """The whole file."""
 
-    zone: Zone
-    nodes: Annotated[dict[Name, Node], Field(min_length=1)]
-    peers: dict[Name, Peer] = Field(default_factory=dict)
-    vpcs: dict[Name, Vpc] = Field(default_factory=dict)
+    zone: Zone = Field(description="what the whole zone shares")
+    nodes: Annotated[dict[Name, Node], Field(min_length=1)] = Field(
+        description="machines that run this program, by name"
+    )
+    peers: dict[Name, Peer] = Field(default_factory=dict, description="BGP speakers of others, by name")
+    vpcs: dict[Name, Vpc] = Field(default_factory=dict, description="private networks of tenants, by name")
 
     def with_role(self, role: Role) -> dict[str, Node]:
         """Select nodes by role, in order of name."""
@@ -246,32 +274,51 @@ class Intent(Section):
 
 def validate(document: Document) -> Intent:
     """Check types and keys; raise OperatorError with all findings."""
-    data = document.data if isinstance(document.data, dict) else {}
+    if not isinstance(document.data, dict):
+        raise OperatorError((document.finding((), "must hold the keys of an intent", _hint("missing")),))
     try:
-        return Intent.model_validate(data)
+        return Intent.model_validate(document.data)
     except ValidationError as error:
-        findings = []
-        for item in error.errors(include_url=False):
-            path = tuple(part for part in item["loc"] if not _is_tag(part))
-            findings.append(document.finding(path, _message(item["type"], item["msg"]), _hint(item["type"])))
+        findings = [
+            document.finding(
+                _path(document.data, item["loc"]), _message(item["type"], item["msg"]), _hint(item["type"], item["msg"])
+            )
+            for item in error.errors(include_url=False)
+        ]
         raise OperatorError(tuple(dict.fromkeys(findings))) from error
 
 
-def _is_tag(part: str | int) -> bool:
-    """Tell pydantic's own path parts (union members, dict key markers) from the document's."""
-    return isinstance(part, str) and (part == "[key]" or part.startswith(("function-", "IPv", "is-instance", "lax-")))
+def _path(data: Any, loc: tuple[str | int, ...]) -> Path:
+    """Return the document's path of a finding: without the marks that pydantic adds, as `[key]`."""
+    path: list[str | int] = []
+    for part in loc:
+        known = part in data if isinstance(data, dict) else isinstance(data, list) and isinstance(part, int)
+        if known:
+            data = data[part]
+        elif isinstance(part, int) or "[" in part:
+            continue
+        path.append(part)
+    return tuple(path)
+
+
+_WORDS: Final = {
+    "extra_forbidden": "unknown key",
+    "missing": "required, but absent",
+    "dict_type": "needs keys with values",
+    "model_type": "needs keys with values",
+    "tuple_type": "needs a list",
+    "too_short": "needs at least one",
+    "string_type": "needs text; write it in quotes",
+}
 
 
 def _message(kind: str, text: str) -> str:
-    return {"extra_forbidden": "unknown key", "missing": "required, but absent"}.get(
-        kind, text.removeprefix("Value error, ")
-    )
+    return _WORDS.get(kind, text.removeprefix("Value error, "))
 
 
-def _hint(kind: str) -> str:
-    hints = {
-        "extra_forbidden": "`edgeway reference` lists every key",
-        "missing": "`edgeway reference` tells what it means",
-        "string_pattern_mismatch": "lower case letters, digits and dashes for names; see `edgeway reference`",
-    }
-    return hints.get(kind, "see `edgeway reference`")
+def _hint(kind: str, text: str = "") -> str:
+    if kind == "missing":
+        return "`edgeway reference` tells what it means"
+    if kind == "string_pattern_mismatch" and "[a-z]" in text:
+        return "a name has lower case letters, digits and dashes"
+    return "see `edgeway reference`"

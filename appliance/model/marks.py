@@ -23,6 +23,8 @@ NFT_TABLE: Final = "edgeway"
 VXLAN_PORT: Final = 4789
 #: Namespaces of VPC edges are called this plus the name of the VPC.
 VPC_PREFIX: Final = "vpc-"
+#: Names of the devices we make begin with this; an intent names no such device.
+DEVICE_PREFIX: Final = "ew-"
 #: Device pair through which a gateway sends what must be carried in a composed IPv6 destination.
 COMPOSE_IN, COMPOSE_OUT = "ew-comp0", "ew-comp1"
 #: Octets that the outer IPv6 header of a composed destination adds (RFC 2473).
@@ -36,6 +38,15 @@ BOX_NH, BGP_NH, NH_END = 0x0E00_0000, 0x0E10_0000, 0x0F00_0000
 ZONE_BASE, VPC_IDS = 1000, 60_000
 #: Node ids: they pick port ranges and composed members, 1..63.
 NODE_IDS: Final = 63
+
+#: Ports below this are never used as a translated source.
+FIRST_PORT: Final = 1024
+
+
+def port_blocks(size: int, slot: int, slots: int) -> tuple[int, ...]:
+    """Return the first ports of the blocks of `size` ports that a slot owns of any source NAT address."""
+    first, last = -(-FIRST_PORT // size), 65536 // size
+    return tuple(k * size for k in range(first, last) if k % slots == slot)
 
 
 def vpc_zone(vpc_id: int) -> int:

@@ -1,28 +1,26 @@
 """What does not fit together in an intent whose types are right: pure checks, all problems at once.
 
-Each check is a generator of `Problem`s; `verify` runs them all. Called by `appliance.model.load`.
+Each check is a generator of `Problem`s; `verify` runs them all. Here stand the zone, its nodes and its peers; VPCs have
+a module of their own. Called by `appliance.model.load`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass
-from ipaddress import ip_network
-from typing import Any
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Network, ip_network
+from typing import Final
 
-from appliance.model.intent import Intent, Node, Peer, Rule, Vpc
+from appliance.model.intent import Address, Attachment, Intent, Network, Node, Peer
+from appliance.model.problems import Problem, unique
 from appliance.model.text import Path
+from appliance.model.verify_vpcs import check_vpcs
 
-COMPOSED_LENGTH = 48
+COMPOSED_LENGTH: Final = 48
 
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something that does not fit, at a path of the document."""
-
-    path: Path
-    message: str
-    hint: str = ""
+#: Space a node takes for itself: the pairs between a host and its VPCs, the composing device.
+NODE_INSIDE: Final = tuple(map(IPv4Network, ("100.64.0.0/15", "169.254.254.0/30")))
+#: Space that is nobody's public prefix (RFC 6890).
+SPECIAL: Final = tuple(map(IPv4Network, ("0.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")))
 
 
 def verify(intent: Intent) -> tuple[Problem, ...]:
@@ -30,37 +28,28 @@ def verify(intent: Intent) -> tuple[Problem, ...]:
     return tuple(problem for check in CHECKS for problem in check(intent))
 
 
-def _unique(items: Iterable[tuple[Path, Hashable]], what: str) -> Iterator[Problem]:
-    seen: dict[Hashable, Path] = {}
-    for path, value in items:
-        if value in seen:
-            other = ".".join(str(part) for part in seen[value])
-            yield Problem(path, f"{what} {value} is taken by {other}", "give each its own")
-        else:
-            seen[value] = path
-
-
 def check_zone(intent: Intent) -> Iterator[Problem]:
     """The composed prefix has its length; a zone with an exchange has an AS for it."""
-    if intent.zone.composed.prefixlen != COMPOSED_LENGTH:
+    zone = intent.zone
+    if zone.composed.prefixlen != COMPOSED_LENGTH:
         message = f"must be a /{COMPOSED_LENGTH}"
         yield Problem(("zone", "composed"), message, "16 bits of kind, 32 of address and 32 of selector follow")
     on_exchange = any(n.exchange for n in intent.nodes.values()) or any(
         p.plane == "exchange" for p in intent.peers.values()
     )
-    if on_exchange and intent.zone.exchange_as is None:
+    if on_exchange and zone.exchange_as is None:
         yield Problem(("zone",), "nodes or peers are on the exchange, but exchange-as is absent", "add exchange-as")
-    if intent.zone.exchange_as == intent.zone.as_:
+    if zone.exchange_as == zone.as_:
         yield Problem(("zone", "exchange-as"), "must differ from the zone's AS", "the exchange speaks eBGP")
 
 
 def check_nodes(intent: Intent) -> Iterator[Problem]:
     """Node ids, addresses and NAT slots are unique; a route server is nothing else."""
     nodes = intent.nodes.items()
-    yield from _unique(((("nodes", name, "id"), node.id) for name, node in nodes), "node id")
-    yield from _unique(_node_addresses(intent), "address")
+    yield from unique(((("nodes", name, "id"), node.id) for name, node in nodes), "node id")
+    yield from unique(_node_addresses(intent), "address")
     slots = ((("nodes", n, "id"), node.id % intent.zone.nat_slots) for n, node in intent.with_role("host").items())
-    yield from _unique(slots, f"id modulo nat-slots ({intent.zone.nat_slots}):")
+    yield from unique(slots, f"id modulo nat-slots ({intent.zone.nat_slots}):")
     for name, node in nodes:
         if "route-server" in node.roles and len(node.roles) > 1:
             yield Problem(("nodes", name, "roles"), "a route server has no other role", "use two nodes")
@@ -68,60 +57,116 @@ def check_nodes(intent: Intent) -> Iterator[Problem]:
             yield Problem(("nodes", name), "a gateway needs a port on the exchange", "add exchange")
         if len(set(node.roles)) != len(node.roles):
             yield Problem(("nodes", name, "roles"), "a role is given twice", "remove one")
-        yield from _node_ports(name, node)
 
 
-def _node_ports(name: str, node: Node) -> Iterator[Problem]:
-    if node.exchange is not None and node.exchange.interface == node.fabric.interface:
-        yield Problem(("nodes", name, "exchange", "interface"), "is the fabric's device", "use another device")
-    for plane, port in (("fabric", node.fabric), ("exchange", node.exchange)):
-        if port is not None and port.ipv6.ip.is_link_local:
-            yield Problem(("nodes", name, plane, "ipv6"), "is link-local", "use a global or unique local address")
+def check_addresses(intent: Intent) -> Iterator[Problem]:
+    """Every address of a node is one that a machine can have, and outside what the zone uses otherwise."""
+    for path, address in _node_addresses(intent):
+        if reason := _no_unicast(address):
+            yield Problem(path, f"{address} is {reason}", "use a global, unique local or private address")
+        elif address in intent.zone.composed:
+            yield Problem(path, f"{address} lies in zone.composed", "that prefix belongs to composed destinations")
+        elif any(address in network for network in NODE_INSIDE):
+            yield Problem(path, f"{address} lies in space used inside every node", "use another prefix")
+    for name, node in intent.nodes.items():
+        for plane, port in _ports(node):
+            for version in ("ipv4", "ipv6"):
+                interface = getattr(port, version)
+                if _is_edge(interface.ip, interface.network):
+                    path = ("nodes", name, plane, version)
+                    yield Problem(path, f"{interface.ip} is no host address of {interface.network}")
 
 
-def _node_addresses(intent: Intent) -> Iterator[tuple[Path, Hashable]]:
+def _ports(node: Node) -> Iterator[tuple[str, Attachment]]:
+    yield "fabric", node.fabric
+    if node.exchange is not None:
+        yield "exchange", node.exchange
+
+
+def _no_unicast(address: Address) -> str:
+    """Say why no machine can have this address; empty when one can."""
+    kinds = ("unspecified", "multicast", "loopback", "link_local", "reserved")
+    return next((kind.replace("_", "-") for kind in kinds if getattr(address, f"is_{kind}")), "")
+
+
+def _is_edge(address: Address, network: Network) -> bool:
+    """Tell whether an address is the first or (IPv4) last of its subnet, where a subnet has such (RFC 3021, 6164)."""
+    if network.max_prefixlen - network.prefixlen < 2:  # noqa: PLR2004 - both addresses of a pair are hosts
+        return False
+    last = network.broadcast_address if network.version == 4 else None  # noqa: PLR2004 - IP version
+    return address in (network.network_address, last)
+
+
+def _node_addresses(intent: Intent) -> Iterator[tuple[Path, Address]]:
     for name, node in intent.nodes.items():
         yield ("nodes", name, "loopback", "ipv4"), node.loopback.ipv4
         yield ("nodes", name, "loopback", "ipv6"), node.loopback.ipv6
-        for plane, port in (("fabric", node.fabric), ("exchange", node.exchange)):
-            if port is not None:
-                yield ("nodes", name, plane, "ipv4"), port.ipv4.ip
-                yield ("nodes", name, plane, "ipv6"), port.ipv6.ip
+        for plane, port in _ports(node):
+            yield ("nodes", name, plane, "ipv4"), port.ipv4.ip
+            yield ("nodes", name, plane, "ipv6"), port.ipv6.ip
 
 
 def check_planes(intent: Intent) -> Iterator[Problem]:
-    """All ports of one plane are in one subnet."""
-    for plane in ("fabric", "exchange"):
-        for version in ("ipv4", "ipv6"):
-            first: Any = None
-            for name, node in intent.nodes.items():
-                port = getattr(node, plane)
-                if port is None:
-                    continue
+    """All ports of one plane are in one subnet, and the subnets are apart from each other and from all else."""
+    subnets: dict[tuple[str, str], Network] = {}
+    for name, node in intent.nodes.items():
+        for plane, port in _ports(node):
+            for version in ("ipv4", "ipv6"):
+                path = ("nodes", name, plane, version)
                 network = getattr(port, version).network
-                first = first or network
+                first = subnets.setdefault((plane, version), network)
                 if network != first:
-                    path = ("nodes", name, plane, version)
                     yield Problem(path, f"{network} is not the {plane}'s subnet {first}", "use one subnet")
+    for version in ("ipv4", "ipv6"):
+        yield from _apart(intent, version, [n for (_, other), n in subnets.items() if other == version])
+
+
+def _apart(intent: Intent, version: str, subnets: list[Network]) -> Iterator[Problem]:
+    taken: list[tuple[Path, Network]] = [(("zone", "public", i), net) for i, net in enumerate(intent.zone.public)]
+    taken.append((("zone", "composed"), intent.zone.composed))
+    for name, node in intent.nodes.items():
+        taken.append((("nodes", name, "loopback", version), ip_network(getattr(node.loopback, version))))
+    for path, network in taken:
+        yield from (Problem(path, f"overlaps the subnet {s}", "use others") for s in subnets if _overlap(network, s))
+    if len(subnets) > 1 and _overlap(*subnets):
+        name = next(name for name, node in intent.nodes.items() if node.exchange is not None)
+        place = ("nodes", name, "exchange", version)
+        yield Problem(place, f"the exchange's subnet overlaps the fabric's, {subnets[0]}", "use two subnets")
+
+
+def _overlap(one: Network, other: Network) -> bool:
+    return one.version == other.version and one.overlaps(other)
 
 
 def check_peers(intent: Intent) -> Iterator[Problem]:
-    """Peers have addresses or a range, the right AS, and addresses of their own."""
+    """Peers have addresses or a range, the right AS, and names and addresses of their own."""
     taken = {value for _, value in _node_addresses(intent)}
-    addresses = [
-        (("peers", name, "addresses", index), address)
-        for name, peer in intent.peers.items()
-        for index, address in enumerate(peer.addresses)
-    ]
-    yield from _unique(addresses, "address")
+    addresses = list(_peer_addresses(intent))
+    yield from unique(addresses, "address")
     for path, address in addresses:
         if address in taken:
             yield Problem(path, f"{address} belongs to a node", "a peer runs elsewhere")
+        elif reason := _no_unicast(address):
+            yield Problem(path, f"{address} is {reason}", "use the address of a machine")
+    ranges: list[tuple[str, Network]] = []
     for name, peer in intent.peers.items():
         yield from _peer(intent, name, peer)
+        if peer.range is not None:
+            for other, network in ranges:
+                if _overlap(peer.range, network):
+                    yield Problem(("peers", name, "range"), f"overlaps {network} of {other}", "give each its own")
+            ranges.append((name, peer.range))
+
+
+def _peer_addresses(intent: Intent) -> Iterator[tuple[Path, Address]]:
+    for name, peer in intent.peers.items():
+        for index, address in enumerate(peer.addresses):
+            yield ("peers", name, "addresses", index), address
 
 
 def _peer(intent: Intent, name: str, peer: Peer) -> Iterator[Problem]:
+    if name in intent.nodes:
+        yield Problem(("peers", name), "is the name of a node", "sessions are named after both")
     if bool(peer.addresses) == (peer.range is not None):
         yield Problem(("peers", name), "give either addresses or a range", "a range serves unknown speakers")
     if peer.plane == "zone" and peer.as_ != intent.zone.as_:
@@ -131,19 +176,27 @@ def _peer(intent: Intent, name: str, peer: Peer) -> Iterator[Problem]:
 
 
 def check_public(intent: Intent) -> Iterator[Problem]:
-    """Public addresses are used once and lie in the zone's public prefixes."""
+    """Public prefixes are apart and can be public; public addresses lie in them and are used once."""
+    for index, network in enumerate(intent.zone.public):
+        here: Path = ("zone", "public", index)
+        yield from (
+            Problem(here, f"overlaps {o}", "remove one") for o in intent.zone.public[:index] if network.overlaps(o)
+        )
+        if any(network.overlaps(special) for special in SPECIAL):
+            yield Problem(here, f"{network} can be nobody's public prefix (RFC 6890)")
+        if network.prefixlen == network.max_prefixlen:
+            yield Problem(here, "is one address, and hosts announce single addresses", "give the prefix it is part of")
+    nodes = dict.fromkeys(address for _, address in (*_node_addresses(intent), *_peer_addresses(intent)))
     uses = list(_public_uses(intent))
-    yield from _unique(uses, "public address")
+    yield from unique(uses, "public address")
     for path, address in uses:
         if not any(address in network for network in intent.zone.public):
             yield Problem(path, f"{address} is in none of the zone's public prefixes", "extend zone.public")
-    for index, network in enumerate(intent.zone.public):
-        for other in intent.zone.public[:index]:
-            if network.overlaps(other):
-                yield Problem(("zone", "public", index), f"overlaps {other}", "remove one")
+        if address in nodes:
+            yield Problem(path, f"{address} belongs to a node or a peer", "use another")
 
 
-def _public_uses(intent: Intent) -> Iterator[tuple[Path, Any]]:
+def _public_uses(intent: Intent) -> Iterator[tuple[Path, Address]]:
     for name, vpc in intent.vpcs.items():
         if vpc.snat is not None:
             yield ("vpcs", name, "snat", "address"), vpc.snat.address
@@ -151,80 +204,14 @@ def _public_uses(intent: Intent) -> Iterator[tuple[Path, Any]]:
             if guest.public is not None:
                 yield ("vpcs", name, "guests", guest_name, "public"), guest.public
         # Several VIPs may share an address on different ports, but only within one VPC.
-        for address in dict.fromkeys(vip.address for vip in vpc.vips.values()):
-            first = next(key for key, vip in vpc.vips.items() if vip.address == address)
-            yield ("vpcs", name, "vips", first, "address"), address
-
-
-def check_vpcs(intent: Intent) -> Iterator[Problem]:
-    """Ids, guests, ports, VIPs and rules of every VPC fit together."""
-    yield from _unique(((("vpcs", n, "id"), vpc.id) for n, vpc in intent.vpcs.items()), "VPC id")
-    ports = (
-        (("vpcs", n, "guests", g, "interface"), f"{guest.host}:{guest.interface}")
-        for n, vpc in intent.vpcs.items()
-        for g, guest in vpc.guests.items()
-    )
-    used = [((), f"{n}:{p.interface}") for n, node in intent.nodes.items() for p in (node.fabric, node.exchange) if p]
-    yield from _unique((*used, *ports), "device")
-    for name, vpc in intent.vpcs.items():
-        yield from _guests(intent, name, vpc)
-        yield from _vips(name, vpc)
-        for index, rule in enumerate(vpc.firewall.rules):
-            yield from _rule(("vpcs", name, "firewall", "rules", index), vpc, rule)
-
-
-def _guests(intent: Intent, name: str, vpc: Vpc) -> Iterator[Problem]:
-    hosts = intent.with_role("host")
-    reserved = {vpc.subnet.network_address, vpc.subnet.broadcast_address, vpc.gateway_address}
-    if vpc.gateway_address not in vpc.subnet or vpc.subnet.num_addresses < 4:  # noqa: PLR2004 - gateway and guests
-        yield Problem(("vpcs", name, "gateway" if vpc.gateway else "subnet"), "no room for the gateway in the subnet")
-    path: Path = ("vpcs", name, "guests")
-    yield from _unique((((*path, g, "address"), guest.address) for g, guest in vpc.guests.items()), "address")
-    for guest_name, guest in vpc.guests.items():
-        if guest.host not in hosts:
-            known = ", ".join(hosts) or "none"
-            yield Problem((*path, guest_name, "host"), f"{guest.host} is not a host", f"hosts: {known}")
-        if guest.address not in vpc.subnet or guest.address in reserved:
-            yield Problem((*path, guest_name, "address"), f"{guest.address} is no guest address of {vpc.subnet}")
-
-
-def _vips(name: str, vpc: Vpc) -> Iterator[Problem]:
-    path: Path = ("vpcs", name, "vips")
-    endpoints = (((*path, v), (str(vip.address), vip.protocol, vip.port)) for v, vip in vpc.vips.items())
-    yield from _unique(endpoints, "endpoint")
-    for vip_name, vip in vpc.vips.items():
-        for index, backend in enumerate(vip.backends):
-            if backend not in vpc.guests:
-                yield Problem((*path, vip_name, "backends", index), f"{backend} is no guest of {name}", "see guests")
-
-
-def _rule(path: Path, vpc: Vpc, rule: Rule) -> Iterator[Problem]:
-    if rule.ports and rule.protocol not in ("tcp", "udp"):
-        yield Problem((*path, "ports"), f"protocol {rule.protocol} has no ports", "set protocol tcp or udp")
-    for index, text in enumerate(rule.ports):
-        low, _, high = text.partition("-")
-        if not 1 <= int(low) <= int(high or low) <= 65535:  # noqa: PLR2004 - ports
-            yield Problem((*path, "ports", index), f"{text} is no port or range", "1-65535, low before high")
-    for side in ("source", "destination"):
-        if "outside" in getattr(rule, side) and len(getattr(rule, side)) > 1:
-            yield Problem((*path, side), "`outside` stands with other terms", "write a rule of its own for it")
-        for index, term in enumerate(getattr(rule, side)):
-            if term != "outside" and term not in vpc.guests and not _is_network(term):
-                message = f"{term} is no guest, prefix or `outside`"
-                yield Problem((*path, side, index), message, "guests of this VPC: " + ", ".join(vpc.guests))
-
-
-def _is_network(text: str) -> bool:
-
-    try:
-        return ip_network(text).version == 4  # noqa: PLR2004 - IPv4 only inside a VPC
-    except ValueError:
-        return False
+        first = {vip.address: key for key, vip in reversed(vpc.vips.items())}
+        yield from ((("vpcs", name, "vips", key, "address"), address) for address, key in first.items())
 
 
 CHECKS: tuple[Callable[[Intent], Iterator[Problem]], ...] = (
     check_zone,
     check_nodes,
+    check_addresses,
     check_planes,
     check_peers,
     check_public,
