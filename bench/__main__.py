@@ -1,0 +1,40 @@
+"""`python -m bench [--json] [--rounds N] [fib] [lab]`: measurements beside what one would use instead."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+
+from appliance.panel.tables import table
+from bench import fib, lab
+
+Rows = list[dict[str, Any]]
+
+SUITES: dict[str, tuple[str, Callable[[int], Rows]]] = {
+    "fib": ("Routes into the kernel, and failing them over", lambda rounds: fib.run(rounds)),
+    "lab": ("The zone of labs/az: seconds", lambda rounds: lab.run(rounds)),
+}
+
+
+def main() -> None:
+    """Run the suites that are named, or all, and print a table each."""
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("suites", nargs="*", choices=[*SUITES, []], help="all when none is named")
+    parser.add_argument("--rounds", type=int, default=5, help="alternating rounds; medians are shown")
+    parser.add_argument("--json", action="store_true", help="JSON instead of tables")
+    chosen = parser.parse_args()
+    console = Console()
+    results = {name: SUITES[name][1](chosen.rounds) for name in chosen.suites or SUITES}
+    if chosen.json:
+        print(json.dumps(results, indent=2))
+        return
+    for name, rows in results.items():
+        console.print(table(rows, SUITES[name][0]))
+
+
+if __name__ == "__main__":
+    main()
