@@ -111,11 +111,9 @@ def _zone_clients(intent: Intent, here: Attachment) -> Iterator[Neighbor]:
     for name, node in sorted(intent.nodes.items()):
         if "route-server" in node.roles:
             continue
-        owned = tuple(dict.fromkeys(owns(intent, name)))
+        accept, never = _zone_imports(intent, name, node)
         for version, family, word, address in _addresses(node.fabric):
-            transit = (*owned, *_outside(intent.zone.composed)) if "gateway" in node.roles else owned
-            never = _protected(intent, name) if "gateway" in node.roles else ()
-            imports = ImportPolicy(_of(transit, version), _of(never, version))
+            imports = ImportPolicy(_of(accept, version), _of(never, version))
             yield Neighbor(
                 f"{name}/{word}",
                 intent.zone.as_,
@@ -127,6 +125,18 @@ def _zone_clients(intent: Intent, here: Attachment) -> Iterator[Neighbor]:
                 passive=True,
             )
     yield from _peers(intent, "zone", here)
+
+
+def _zone_imports(intent: Intent, name: str, node: Node) -> tuple[tuple[PrefixRule, ...], tuple[PrefixRule, ...]]:
+    """Return what a node may announce in the zone, and what never: a host its own, a gateway all but the zone's."""
+    if "gateway" not in node.roles:
+        return tuple(dict.fromkeys(owns(intent, name))), ()
+    never = _protected(intent, name)
+    if "host" not in node.roles:
+        return ANY, never
+    composed = intent.zone.composed
+    accept = dict.fromkeys((*owns(intent, name), *_outside(composed)))
+    return tuple(accept), tuple(rule for rule in never if rule.network != composed)
 
 
 def _outside(composed: IPv6Network) -> Iterator[PrefixRule]:
@@ -201,7 +211,8 @@ def _peer(intent: Intent, name: str, peer: Peer, where: Address | Network, local
 
 def _protected(intent: Intent, own: str | None) -> tuple[PrefixRule, ...]:
     """Return what is the zone's and so never comes from a peer; a gateway (`own`) may announce its loopbacks."""
-    networks: list[Network] = [] if own else [intent.zone.composed, *intent.zone.public]
+    networks: list[Network] = [intent.zone.composed]
+    networks += [] if own else list(intent.zone.public)
     for name, node in intent.nodes.items():
         if name != own:
             networks += [ip_network(node.loopback.ipv4), ip_network(node.loopback.ipv6)]

@@ -19,7 +19,12 @@ def forwards(node: Node) -> bool:
 
 
 def compile_node(intent: Intent, name: str, members: dict[IPv4Address, tuple[int, ...]]) -> Iterator[Fact]:
-    """Compile what a node has apart from its VPCs; `members` are the node ids that serve each VIP now."""
+    """Compile what a node has apart from its VPCs; `members` are the node ids that serve each VIP now.
+
+    BGP may still tell of a VIP that the intent has given up, and that is a guest's own address by now.
+    """
+    vips = {vip.address for vpc in intent.vpcs.values() for vip in vpc.vips.values()}
+    members = {address: ids for address, ids in members.items() if address in vips}
     node = intent.nodes[name]
     for port in (node.fabric, node.exchange):
         if port is not None:

@@ -61,7 +61,7 @@ class Fib:
 
     def learn(self, events: Iterable[Best]) -> list[Change[Route]]:
         """Take new best paths; return what changes among the routes."""
-        return [change for event in events if (change := self._learn(event)) is not None]
+        return [change for event in events for change in self._learn(event)]
 
     def lost(self) -> None:
         """The engine is gone: keep everything, remember what must be heard of again (RFC 4724's forwarding state)."""
@@ -76,22 +76,31 @@ class Fib:
     def around_changed(self, around: Surroundings) -> list[Change[Route]]:
         """The intent changed: resolve everything again; return what changes."""
         self.around = around
-        return self.learn(list(self.best.values()))
+        self._serving.clear()
+        return [change for event in self.best.values() for change in self._place(event)]
 
-    def _learn(self, event: Best) -> Change[Route] | None:
+    def _learn(self, event: Best) -> Iterator[Change[Route]]:
         self.stale.discard(event.prefix)
         if event.attributes is None:
             self.best.pop(event.prefix, None)
         else:
             self.best[event.prefix] = event
+        yield from self._place(event)
+
+    def _place(self, event: Best) -> Iterator[Change[Route]]:
         self._serve(event)
-        old, new = self.routes.get(event.prefix), self._route(event)
-        if old == new:
-            return None
-        if new is None:
-            return Change("delete", self.routes.pop(event.prefix), None)
-        self.routes[event.prefix] = new
-        return Change("create" if old is None else "update", old, new)
+        old, new = self.routes.pop(event.prefix, None), self._route(event)
+        if new is not None:
+            self.routes[event.prefix] = new
+        if old is not None and new is not None and old.key == new.key:
+            if old != new:
+                yield Change("update", old, new)
+            return
+        # A route that moves to another namespace is another route.
+        if old is not None:
+            yield Change("delete", old, None)
+        if new is not None:
+            yield Change("create", None, new)
 
     def _serve(self, event: Best) -> None:
         meaning = decompose(event.prefix, self.around.composed)

@@ -53,15 +53,19 @@ Plans = Mapping[str, Plan[Any]]
 
 @dataclass(slots=True)
 class Outcome:
-    """What a reconcile did: changes made per subsystem, and what is pending with its error."""
+    """What a reconcile did: changes made per subsystem, and what is pending with its error.
+
+    `settled` is false when what was changed may have taken along what was right, and nobody has looked since.
+    """
 
     changed: dict[str, int] = field(default_factory=dict)
     pending: tuple[Failure, ...] = ()
+    settled: bool = True
 
     @property
     def done(self) -> bool:
         """Whether the kernel holds all that was desired."""
-        return not self.pending
+        return self.settled and not self.pending
 
 
 class Reconciler:
@@ -88,22 +92,25 @@ class Reconciler:
         outcome = Outcome()
         names = [name for name, _ in SUBSYSTEMS if only is None or name in only]
         for _ in range(ROUNDS):
-            failures, progress = self._round({name: self.plan_one(name, facts) for name in names}, outcome)
-            outcome.pending = tuple(failures)
-            if not failures or not progress:
+            plans = {name: self.plan_one(name, facts) for name in names}
+            failures, progress = self._round(plans, outcome)
+            outcome.pending, outcome.settled = tuple(failures), not _disturbs(plans)
+            if outcome.done or not progress:
                 break
+            if not outcome.settled:
+                names = [name for name, _ in SUBSYSTEMS]
         return _told(outcome)
 
     def move(self, old: Collection[Fact], new: Collection[Fact]) -> Outcome:
         """Lead the kernel from one desired state, which it holds, to the next, at the cost of the difference.
 
-        When something is pending afterwards the caller applies the whole state, which reads what is there.
+        When it is not done afterwards the caller applies the whole state, which reads what is there.
         """
         outcome = Outcome()
         gone, come = set(old) - set(new), set(new) - set(old)
         plans = {name: diff(_of(kinds, gone), _of(kinds, come)) for name, kinds in SUBSYSTEMS}
         failures, _ = self._round(plans, outcome)
-        outcome.pending = tuple(failures)
+        outcome.pending, outcome.settled = tuple(failures), not _disturbs(plans)
         return _told(outcome)
 
     def _round(self, plans: Plans, outcome: Outcome) -> tuple[list[Failure], bool]:
@@ -117,6 +124,11 @@ class Reconciler:
                 progress = True
                 outcome.changed[name] = outcome.changed.get(name, 0) + made
         return failures, progress
+
+
+def _disturbs(plans: Plans) -> bool:
+    """Tell whether addresses, routes and ports may go with a change: a device that cannot change is made anew."""
+    return "links" in plans and bool(plans["links"].of("update"))
 
 
 def _of(kinds: tuple[type[Fact], ...], facts: Iterable[Fact]) -> list[Fact]:
