@@ -120,16 +120,23 @@ class Process:
 
         A running process of another command line or environment is stopped first.
         """
-        if self.alive():
+        if await self.adopt():
             return False
+        self._start()
+        return True
+
+    async def adopt(self) -> bool:
+        """Take hold of the process if it runs; one of another command line or environment is stopped instead."""
+        if self.alive():
+            return True
         self.release()
         known = self._find()
-        if known is not None and self._hold(known.pid, known.start_time):
-            if known.digest == self._digest():
-                _log.info("process-adopted", process=self.name, pid=known.pid)
-                return False
+        if known is None or not self._hold(known.pid, known.start_time):
+            return False
+        if known.digest != self._digest():
             await self.stop()
-        self._start()
+            return False
+        _log.info("process-adopted", process=self.name, pid=known.pid)
         return True
 
     def alive(self) -> bool:

@@ -1,0 +1,197 @@
+"""Paths and peers of gobgpd's API, version 3 (`apipb`), to and from our values. Pure.
+
+Called by the GoBGP engine; `gobgp_attributes` decodes what a path carries.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import IPv4Address, ip_address, ip_network
+from typing import TYPE_CHECKING, Any, Final
+
+from google.protobuf.any_pb2 import Any as AnyMessage
+
+from routing.bgp.values import Address, Announcement, Attributes, Family, Network, Origin
+from routing.engines.engine import SessionState
+from routing.engines.gobgp_api import attribute_pb2 as attr
+from routing.engines.gobgp_api import capability_pb2 as capability
+from routing.engines.gobgp_api import gobgp_pb2 as api
+from routing.engines.gobgp_attributes import attributes
+from routing.engines.gobgp_messages import family
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+#: What a route of gobgpd's own says its neighbour is.
+_OWN: Final = frozenset({"", "<nil>"})
+_STATES: Final = {
+    api.PeerState.IDLE: SessionState.IDLE,
+    api.PeerState.CONNECT: SessionState.CONNECT,
+    api.PeerState.ACTIVE: SessionState.ACTIVE,
+    api.PeerState.OPENSENT: SessionState.OPENSENT,
+    api.PeerState.OPENCONFIRM: SessionState.OPENCONFIRM,
+    api.PeerState.ESTABLISHED: SessionState.ESTABLISHED,
+}
+_ADMIN: Final = {
+    api.PeerState.DOWN: "shut down here",
+    api.PeerState.PFX_CT: "closed: it announced more prefixes than it may",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PathView:
+    """One path as gobgpd has it. `neighbor` is None for our own; `attributes` is None if it is withdrawn.
+
+    `refused` says that gobgpd's import policy refuses it; it is known only if it was asked for.
+    """
+
+    prefix: Network
+    neighbor: Address | None
+    router_id: IPv4Address
+    attributes: Attributes | None
+    best: bool
+    stale: bool
+    refused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PeerView:
+    """One peer as gobgpd has it. `up_since` is seconds since the epoch; `group` is set for a dynamic neighbour.
+
+    `complete` are the families whose initial table is in (End-of-RIB), `promised` those that will say when it is.
+    """
+
+    address: Address
+    asn: int
+    router_id: IPv4Address
+    group: str
+    state: SessionState
+    over_limit: bool
+    detail: str
+    families: tuple[Family, ...]
+    complete: frozenset[Family]
+    promised: frozenset[Family]
+    up_since: float | None
+    received: int
+    accepted: int
+    advertised: int
+
+
+def announce(announcement: Announcement) -> api.Path:
+    """Return the path that gobgpd is to originate; an unspecified next hop becomes the session's local address."""
+    next_hop = announcement.next_hop
+    if next_hop is None:
+        next_hop = ip_address("0.0.0.0" if announcement.prefix.version == 4 else "::")  # noqa: S104, PLR2004
+    nlri = _nlri(announcement.prefix)
+    encoded = list(_own_attributes(announcement.communities, announcement.large_communities, announcement.med))
+    kind = family(Family.of(announcement.prefix))
+    if next_hop.version == announcement.prefix.version == 4:  # noqa: PLR2004 - IP version
+        encoded.append(_any(attr.NextHopAttribute(next_hop=str(next_hop))))
+    else:
+        encoded.append(_any(attr.MpReachNLRIAttribute(family=kind, next_hops=[str(next_hop)], nlris=[nlri])))
+    return api.Path(family=kind, nlri=nlri, pattrs=encoded)
+
+
+def withdraw(prefix: Network) -> api.Path:
+    """Return what ends our own path to `prefix`."""
+    return api.Path(family=family(Family.of(prefix)), nlri=_nlri(prefix), is_withdraw=True)
+
+
+def announcement_of(path: PathView) -> Announcement | None:
+    """Return what we announced, from our own path; None if it is not ours."""
+    if path.neighbor is not None or path.attributes is None:
+        return None
+    said = path.attributes
+    next_hop = None if said.next_hop.is_unspecified else said.next_hop
+    return Announcement(path.prefix, next_hop, said.communities, said.large_communities, said.med)
+
+
+def path_view(path: api.Path) -> PathView:
+    """Decode a path of a table or of an event."""
+    return PathView(
+        prefix=_prefix(path.nlri),
+        neighbor=None if path.neighbor_ip in _OWN else ip_address(path.neighbor_ip.partition("%")[0]),
+        router_id=_router_id(path.source_id),
+        attributes=None if path.is_withdraw else attributes(path.pattrs),
+        best=path.best,
+        stale=path.stale,
+        refused=path.filtered,
+    )
+
+
+def peer_view(peer: api.Peer) -> PeerView:
+    """Decode a peer of a list; events have fewer fields."""
+    state = _STATES.get(peer.state.session_state, SessionState.IDLE)
+    up = state is SessionState.ESTABLISHED
+    configured = {_family(item.config.family): item for item in peer.afi_safis}
+    common = set(configured) & _negotiated(peer.state.remote_cap) if up else set(configured)
+    families = [known for known in Family if known in common]
+    restarts = {known: configured[known].mp_graceful_restart.state for known in families}
+    counts = [configured[known].state for known in families]
+    return PeerView(
+        address=ip_address((peer.state.neighbor_address or peer.conf.neighbor_address).partition("%")[0]),
+        asn=peer.state.peer_asn or peer.conf.peer_asn,
+        router_id=_router_id(peer.state.router_id),
+        group="" if peer.conf.neighbor_address else peer.conf.peer_group,
+        state=state,
+        over_limit=peer.state.admin_state == api.PeerState.PFX_CT,
+        detail=_ADMIN.get(peer.state.admin_state, ""),
+        families=tuple(families),
+        complete=frozenset(known for known, restart in restarts.items() if restart.end_of_rib_received),
+        promised=frozenset(known for known, restart in restarts.items() if restart.received),
+        up_since=peer.timers.state.uptime.ToMicroseconds() / 1e6 if up else None,
+        received=sum(count.received for count in counts),
+        accepted=sum(count.accepted for count in counts),
+        advertised=sum(count.advertised for count in counts),
+    )
+
+
+@lru_cache(maxsize=1024)
+def _own_attributes(
+    communities: tuple[tuple[int, int], ...], large: tuple[tuple[int, int, int], ...], med: int | None
+) -> tuple[AnyMessage, ...]:
+    """Encode what announcements share; encoding is most of what announcing costs."""
+    made = [_any(attr.OriginAttribute(origin=Origin.IGP))]
+    if med is not None:
+        made.append(_any(attr.MultiExitDiscAttribute(med=med)))
+    if communities:
+        made.append(_any(attr.CommunitiesAttribute(communities=[high << 16 | low for high, low in communities])))
+    if large:
+        listed = [attr.LargeCommunity(global_admin=a, local_data1=b, local_data2=c) for a, b, c in large]
+        made.append(_any(attr.LargeCommunitiesAttribute(communities=listed)))
+    return tuple(made)
+
+
+def _any(message: Any) -> AnyMessage:
+    packed = AnyMessage()
+    packed.Pack(message)
+    return packed
+
+
+def _nlri(prefix: Network) -> AnyMessage:
+    return _any(attr.IPAddressPrefix(prefix=str(prefix.network_address), prefix_len=prefix.prefixlen))
+
+
+def _prefix(nlri: AnyMessage) -> Network:
+    item = attr.IPAddressPrefix.FromString(nlri.value)
+    return ip_network((item.prefix, item.prefix_len), strict=False)
+
+
+def _router_id(text: str) -> IPv4Address:
+    try:
+        return IPv4Address(text)
+    except ValueError:
+        return IPv4Address(0)
+
+
+def _family(value: api.Family) -> Family | None:
+    try:
+        return Family((int(value.afi), int(value.safi)))
+    except ValueError:
+        return None
+
+
+def _negotiated(capabilities: Iterable[AnyMessage]) -> set[Family | None]:
+    message = capability.MultiProtocolCapability()
+    return {_family(message.family) for item in capabilities if item.Unpack(message)}
