@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from appliance.kernel.addresses import AddressesPort
+from appliance.kernel.fakes.nft import FakeNft
 from appliance.kernel.fakes.ports import FakeEntries, FakeLinks, FakeNetns, FakeSysctls
 from appliance.kernel.fakes.world import FakeWorld
 from appliance.kernel.links import LinksPort
 from appliance.kernel.neighbours import FdbPort, NeighboursPort
 from appliance.kernel.netns import NetnsPort
+from appliance.kernel.nft import NftPort
 from appliance.kernel.sysctls import SysctlsPort
 from appliance.model.facts import HOST, FdbEntry, LinkAddress, Namespace, Neighbour, Netns
 from appliance.state.diff import Keyed, diff
@@ -57,6 +59,7 @@ class FakeBox:
             "neighbours": FakeEntries(world, Neighbour, "neighbour"),
             "fdb": FakeEntries(world, FdbEntry, "fdb"),
             "sysctls": FakeSysctls(world),
+            "nft": FakeNft(world),
         }
         return ports[name]
 
@@ -85,6 +88,7 @@ class RealBox:
             "neighbours": NeighboursPort,
             "fdb": FdbPort,
             "sysctls": SysctlsPort,
+            "nft": NftPort,
         }
         port: Port[Any] = kinds[name](self.world.namespaces)
         return port

@@ -42,7 +42,7 @@ class FakeWorld:
         self.links: dict[Hashable, Link] = {}
         self.entries: dict[tuple[type, Hashable], Entry] = {}
         self.sysctls: dict[Hashable, Sysctl] = {}
-        self.nft: dict[Hashable, NftTable | NftSet] = {}
+        self.nft: dict[tuple[type, Hashable], NftTable | NftSet] = {}
         self._changed: list[asyncio.Event] = []
 
     def exists(self, ns: Namespace) -> bool:
@@ -60,9 +60,8 @@ class FakeWorld:
         self.namespaces.discard(ns)
         for link in [link for link in self.links.values() if link.ns == ns]:
             self.remove_link(link)
-        for table in (self.sysctls, self.nft):
-            for key in [key for key, fact in table.items() if fact.ns == ns]:
-                del table[key]
+        self.sysctls = {key: fact for key, fact in self.sysctls.items() if fact.ns != ns}
+        self.nft = {key: fact for key, fact in self.nft.items() if fact.ns != ns}
 
     def remove_link(self, link: Link) -> None:
         """Take a device, what is on it, and a veth's other end."""

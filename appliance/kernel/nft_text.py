@@ -1,0 +1,114 @@
+"""Our nft table as text: scripts to run, and what a listing says (nft(8), syntax and output of nft 1.0.6 and later).
+
+Pure. `nft` runs the scripts. The table carries the hash of the body it was made from in its comment, because the kernel
+gives back rules in other words than they were written in.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from appliance.model.marks import NFT_TABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from appliance.model.facts import NftSet, NftTable
+
+TABLE: Final = f"inet {NFT_TABLE}"
+Elements = frozenset[str]
+
+_COMMENT: Final = re.compile(r'^\tcomment "ew:(\w+)"$', re.MULTILINE)
+_SET: Final = re.compile(r"^\t(?:set|map) (\S+) \{\n(.*?)^\t\}$", re.MULTILINE | re.DOTALL)
+_ELEMENTS: Final = re.compile(r'\t\telements = \{((?:"[^"]*"|[^"}])*)\}\n?')
+_ELEMENT: Final = re.compile(r'(?:"[^"]*"|[^",])+')
+#: Sets that the packet path fills: their elements are no facts.
+_DYNAMIC: Final = re.compile(r"^\t\t(?:flags .*\b(?:dynamic|timeout)\b|timeout )", re.MULTILINE)
+#: The element's key: without what a map gives for it, and without its comment.
+_KEY: Final = re.compile(r'^(.*?)(?: comment "[^"]*")?(?: : .*)?$')
+
+_LINE: Final = re.compile(r"^line (\d+):", re.MULTILINE)
+_ERRNOS: Final = sorted(((os.strerror(code), code) for code in errno.errorcode), key=lambda pair: -len(pair[0]))
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A piece of a script and the fact it is for."""
+
+    text: str
+    fact: NftTable | NftSet
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What the kernel holds: the hash of the body it came from, the elements, and a digest of all the rest."""
+
+    hash: str
+    sets: Mapping[str, Elements]
+    rest: str
+
+
+def digest(text: str) -> str:
+    """Return a short hash of a text."""
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+def table(fact: NftTable) -> Statement:
+    """Make the table anew; what was there goes in the same transaction."""
+    body = fact.body.rstrip("\n")
+    return Statement(f'{remove()}\ntable {TABLE} {{\ncomment "ew:{digest(fact.body)}"\n{body}\n}}', fact)
+
+
+def remove() -> str:
+    """Remove the table, whether it is there or not."""
+    return f"table {TABLE} {{}}\ndelete table {TABLE}"
+
+
+def add(fact: NftSet, elements: Iterable[str]) -> list[Statement]:
+    """Add elements, if any."""
+    text = ", ".join(sorted(elements))
+    return [Statement(f"add element {TABLE} {fact.name} {{ {text} }}", fact)] if text else []
+
+
+def subtract(fact: NftSet, elements: Iterable[str]) -> list[Statement]:
+    """Delete elements, if any, by their keys."""
+    text = ", ".join(sorted(map(key, elements)))
+    return [Statement(f"delete element {TABLE} {fact.name} {{ {text} }}", fact)] if text else []
+
+
+def key(element: str) -> str:
+    """Return the key of an element of a set or map."""
+    found = _KEY.match(element)
+    return found[1] if found else element
+
+
+def parse(listing: str) -> Listing:
+    """Read what `nft -s list table` prints."""
+    comment = _COMMENT.search(listing)
+    sets = {name: _elements(inner) for name, inner in _SET.findall(listing) if not _DYNAMIC.search(inner)}
+    return Listing(comment[1] if comment else "", sets, digest(_ELEMENTS.sub("", listing)))
+
+
+def _elements(inner: str) -> Elements:
+    """Split the elements of one set."""
+    found = _ELEMENTS.search(inner)
+    if found is None:
+        return frozenset()
+    return frozenset(" ".join(element.split()) for element in _ELEMENT.findall(found[1]) if element.strip())
+
+
+def blame(message: str, statements: Iterable[Statement]) -> tuple[NftTable | NftSet | None, int]:
+    """Find the statement in whose lines the first error is, and the errno that the message puts into words."""
+    code = next((code for words, code in _ERRNOS if words in message), errno.EINVAL)
+    found = _LINE.search(message)
+    line = int(found[1]) if found else 0
+    for statement in statements:
+        line -= statement.text.count("\n") + 1
+        if found and line <= 0:
+            return statement.fact, code
+    return None, code
