@@ -99,17 +99,30 @@ def build_dev(dev: str) -> None:
         Path(dev, name).symlink_to(target)
 
 
-def enter_root(root: str, keep: list[str], binds: list[dict[str, Any]]) -> None:
-    """Make `root` the root, show in it what the node is to see of the machine, and let go of the rest.
+def enter_root(root: str) -> None:
+    """Make `root` the root; the machine's own stays in sight at OLD_ROOT.
 
-    The binds come after the change of root, so that a symbolic link in a target leads to the node's tree.
+    Everything that follows names paths in the node, so a symbolic link on the way never leads back to the machine.
     """
     Path(f"{root}{OLD_ROOT}").mkdir()
     libc("pivot_root", "pivot_root", root.encode(), f"{root}{OLD_ROOT}".encode())
     os.chdir("/")
+
+
+def write_files(files: dict[str, str]) -> None:
+    """Put files of ours into the node."""
+    for path, content in files.items():
+        file = Path(path)
+        file.unlink(missing_ok=True)
+        file.write_text(content, encoding="utf-8")
+        file.chmod(0o755 if content.startswith("#!") else 0o644)
+
+
+def show(keep: list[str], binds: list[dict[str, Any]]) -> None:
+    """Show in the node what it is to see of the machine, and let go of the rest."""
     for path in keep:
         bind(OLD_ROOT + path, path, read_only=True)
     for entry in binds:
         bind(OLD_ROOT + entry["source"], entry["target"], read_only=entry["read_only"])
-    libc("leave the old root", "umount2", OLD_ROOT.encode(), MNT_DETACH)
+    libc("leave the machine's root", "umount2", OLD_ROOT.encode(), MNT_DETACH)
     Path(OLD_ROOT).rmdir()

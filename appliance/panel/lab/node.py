@@ -23,7 +23,18 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from appliance.panel.lab.filetree import MS_BIND, MS_REMOUNT, StepError, bind, build_root, enter_root, libc, mount
+from appliance.panel.lab.filetree import (
+    MS_BIND,
+    MS_REMOUNT,
+    StepError,
+    bind,
+    build_root,
+    enter_root,
+    libc,
+    mount,
+    show,
+    write_files,
+)
 from appliance.panel.lab.process import start_time
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWPID, CLONE_NEWNET = 0x20000, 0x4000000, 0x8000000, 0x20000000, 1 << 30
@@ -62,7 +73,9 @@ def raise_loopback() -> None:
 def become_init(spec: Spec, ready: int) -> NoReturn:
     """Do everything that is done from inside, and turn into the node's init."""
     os.setsid()
-    enter_root(build_root(spec["place"]), spec["keep"], spec["binds"])
+    enter_root(build_root(spec["place"]))
+    write_files(spec["files"])
+    show(spec["keep"], spec["binds"])
     socket.sethostname(spec["hostname"])
     set_sysctls(spec["sysctls"])
     raise_loopback()

@@ -6,6 +6,7 @@ Called by the runner, before anything is started: a file that does not exist is 
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -68,6 +69,16 @@ def package_root() -> str:
     return str(Path(appliance.__file__ or "").parents[1])
 
 
+def launcher() -> dict[str, str]:
+    """Make the command `edgeway` in a node be this very program, also where it runs from sources, not installed."""
+    if Path(sys.executable).with_name("edgeway").exists():
+        return {}
+    script = (
+        f'#!/bin/sh\nPYTHONPATH={shlex.quote(package_root())} exec {shlex.quote(sys.executable)} -m appliance "$@"\n'
+    )
+    return {"/usr/local/bin/edgeway": script}
+
+
 def hidden(paths: Iterable[str]) -> list[str]:
     """Return those of `paths` that a node would not see, without what lies inside another."""
     wanted = sorted({os.path.realpath(path) for path in paths if _is_private(os.path.realpath(path))})
@@ -107,6 +118,7 @@ class Compiler:
             "log": str(self._state.log(node.name)),
             "keep": self._keep,
             "binds": [] if node.kind == "bridge" else self._binds(node),
+            "files": {"/etc/hostname": f"{node.hostname or node.name}\n"} | launcher(),
             "sysctls": self._sysctls(node),
             "env": self._environment(node),
             "init": [sys.executable, init.__file__, *options, "--", *start.main],
