@@ -75,13 +75,20 @@ lint-layers:
 lint-test-names:
 	$(BIN)/python tests/filename_matching.py
 
-test: setup
+# What up1 of the lab announces; made here so that containerlab finds it too.
+FEED := labs/az/up1/feed.conf
+
+$(FEED): tools/feed.py tests/support/feed.py tests/support/routers/bird.py | setup
+	@echo "lab: writing $@ ..."
+	@$(BIN)/python tools/feed.py > $@
+
+test: setup $(FEED)
 	$(BIN)/python -m pytest $(ARGS)
 
-bench: setup
+bench: setup $(FEED)
 	$(BIN)/python -m bench $(ARGS)
 
-lab: setup
+lab: setup $(FEED)
 	$(BIN)/edgeway lab up $(LAB)
 
 lab-down: setup
