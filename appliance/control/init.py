@@ -26,7 +26,7 @@ STOP_WITHIN = 1.5
 PASSED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 WATCHED = (signal.SIGCHLD, signal.SIGTERM, *PASSED_ON)
 
-USAGE = "usage: init [--state DIR] [--ready-fd N] [--setup SHELL]... [--with SHELL]... [-- COMMAND...]"
+USAGE = "usage: init [--state DIR] [--ready-fd N] [--setup SHELL]... [--with NAME=SHELL]... [-- COMMAND...]"
 
 
 class Options:
@@ -71,6 +71,9 @@ def parse(arguments: list[str]) -> Options:
             message = f"{word}: not understood; {USAGE}"
             raise ValueError(message)
         value = rest.pop(0)
+        if word == "--with" and not value.partition("=")[0].isidentifier():
+            message = f"{value}: a name must stand before it; {USAGE}"
+            raise ValueError(message)
         if word == "--state":
             options.state = value
         elif word == "--ready-fd":
@@ -83,11 +86,9 @@ def parse(arguments: list[str]) -> Options:
 
 def services(options: Options) -> list[Service]:
     """List what is to run: the commands beside in their order, then the main one, which may need them."""
-    beside = [
-        Service(os.path.basename(command.split()[0]), ["/bin/sh", "-c", f"exec {command}"])  # noqa: PTH119 - quick start
-        for command in options.beside
-    ]
-    return beside + ([Service("main", options.main)] if options.main else [])
+    beside = [command.partition("=") for command in options.beside]
+    found = [Service(name, ["/bin/sh", "-c", shell]) for name, _, shell in beside]
+    return found + ([Service("main", options.main)] if options.main else [])
 
 
 class Init:

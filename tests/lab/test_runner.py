@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -265,6 +266,16 @@ def test_a_failing_exec_is_reported_and_the_lab_is_up(make_file: MakeFile) -> No
     assert runner.run_in(file, "a", ["test", "-e", "/tmp/after"]).returncode == 0
 
 
+def test_a_main_command_that_keeps_ending_is_said(make_file: MakeFile) -> None:
+    """With the last line of the node's log: a daemon that dislikes its configuration, most of the time."""
+    said: list[str] = []
+    mark = "until [ -e /tmp/restarted ]; do sleep 0.05; done"
+    command = "sh -c 'test -e /run/again && touch /tmp/restarted; touch /run/again; echo bad line 7; exit 1'"
+    node = f'{{kind: linux, cmd: "{command}", exec: ["sh -c \'{mark}\'"]}}'
+    runner.up(make_file(f"topology: {{nodes: {{a: {node}}}}}\n"), said.append)
+    assert [line for line in said if line.startswith("warning: a: its main command keeps ending: ")]
+
+
 def test_exec_passes_the_exit_status_through(lab: Path) -> None:
     """And runs in the node."""
     assert runner.exec_in(lab, "left", ["sh", "-c", '[ "$(hostname)" = left ] && exit 42']) == 42
@@ -295,3 +306,66 @@ def test_binds_and_environment_reach_the_main_command(make_file: MakeFile, tmp_p
     eventually(lambda: "Read-only" in log.read_text())
     assert log.read_text().startswith("hello\nfrom the file\n")
     assert (tmp_path / "conf").read_text() == "from the file\n"
+
+
+PEERS = {
+    "frr.conf": """\
+hostname frr
+interface eth1
+ ip address 10.9.0.1/24
+!
+ip route 10.99.0.0/16 blackhole
+router bgp 65001
+ no bgp ebgp-requires-policy
+ neighbor 10.9.0.2 remote-as 65002
+ neighbor 10.9.0.2 timers connect 1
+ neighbor 10.9.0.3 remote-as 65003
+ neighbor 10.9.0.3 timers connect 1
+ address-family ipv4 unicast
+  network 10.99.0.0/16
+""",
+    "bird.conf": """\
+router id 10.9.0.2;
+protocol device { scan time 1; }
+protocol bgp frr { local 10.9.0.2 as 65002; neighbor 10.9.0.1 as 65001; connect delay time 1;
+  ipv4 { import all; export all; }; }
+""",
+    "bgpd.conf": """\
+AS 65003
+router-id 10.9.0.3
+neighbor 10.9.0.1 { remote-as 65001 }
+allow from any
+""",
+}
+PEERS_TOPOLOGY = """\
+topology:
+  defaults: {kind: linux}
+  nodes:
+    frr: {image: "quay.io/frrouting/frr:10.5.1", binds: ["frr.conf:/etc/frr/frr.conf:ro"]}
+    bird:
+      image: ghcr.io/srl-labs/bird:2.13
+      binds: ["bird.conf:/etc/bird/bird.conf:ro"]
+      exec: [ip address add 10.9.0.2/24 dev eth1]
+    obgpd:
+      image: quay.io/openbgpd/openbgpd:7.9
+      binds: ["bgpd.conf:/etc/bgpd/bgpd.conf:ro"]
+      exec: [ip address add 10.9.0.3/24 dev eth1]
+    lan: {kind: bridge}
+  links:
+    - endpoints: ["frr:eth1", "lan:p1"]
+    - endpoints: ["bird:eth1", "lan:p2"]
+    - endpoints: ["obgpd:eth1", "lan:p3"]
+"""
+
+
+@pytest.mark.engine
+def test_the_routers_of_the_image_table_speak_to_each_other(make_file: MakeFile, tmp_path: Path) -> None:
+    """FRR, BIRD and OpenBGPD, each with the file that its image would read, exchange a route."""
+    for file, content in PEERS.items():
+        (tmp_path / file).write_text(content)
+    lab = make_file(PEERS_TOPOLOGY)
+    runner.up(lab)
+    for node, command in (("bird", "birdc show route"), ("obgpd", "bgpctl show rib")):
+        show = partial(runner.run_in, lab, node, command.split())
+        eventually(lambda show=show: "10.99.0.0/16" in show().stdout, what=f"{node} has FRR's route")  # type: ignore[misc]
+    assert all(node.main is None or node.main.restarts == 0 for node in runner.status(lab).nodes)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What pid 1 of a node is told: shell commands run once, shell commands kept running, the main command."""
+    """What pid 1 of a node is told: shell commands run once, NAME=SHELL kept running beside, the main command."""
 
     main: tuple[str, ...] = ()
     setup: tuple[str, ...] = ()
@@ -44,6 +44,8 @@ _FRR_CONFIG: Final = (
     "c=/etc/frr/frr.conf; [ -s /etc/frr/bgpd.conf ] && c=/etc/frr/bgpd.conf",
     "install -o frr -g frr -m 0640 $c /run/frr/bgpd.conf",
 )
+#: staticd forgets its routes when it is there before zebra.
+_ZEBRA_READY: Final = "until [ -S /run/frr/zserv.api ]; do sleep 0.05; done"
 _FRR_SETUP: Final = (
     "install -d -o frr -g frr -m 0755 /run/frr",
     "install -o frr -g frr -m 0640 /etc/frr/frr.conf /run/frr/frr.conf",
@@ -70,11 +72,11 @@ IMAGES: Final = (
     ),
     Image(
         r"(.*/)?frrouting/frr([:@].*)?|(.*/)?frr([:@].*)?",
-        _shell(*_FRR_CONFIG, "exec /usr/lib/frr/bgpd -A 127.0.0.1 -f /run/frr/bgpd.conf"),
+        _shell(*_FRR_CONFIG, _ZEBRA_READY, "exec /usr/lib/frr/bgpd -A 127.0.0.1 -f /run/frr/bgpd.conf"),
         (*_FRR_SETUP, _FRR_OTHERS),
         (
-            "/usr/lib/frr/zebra -A 127.0.0.1 -s 90000000 -f /run/frr/frr.conf",
-            "/usr/lib/frr/staticd -A 127.0.0.1 -f /run/frr/frr.conf",
+            "zebra=rm -f /run/frr/zserv.api; exec /usr/lib/frr/zebra -A 127.0.0.1 -s 90000000 -f /run/frr/frr.conf",
+            f"staticd={_ZEBRA_READY}; exec /usr/lib/frr/staticd -A 127.0.0.1 -f /run/frr/frr.conf",
         ),
     ),
     Image(

@@ -23,7 +23,7 @@ from appliance.panel.lab import build, execute, topology
 from appliance.panel.lab.process import stop
 from appliance.panel.lab.spec import Compiler
 from appliance.panel.lab.state import Known, Manifest, State, labs
-from appliance.panel.lab.status import LabStatus, lab_status
+from appliance.panel.lab.status import LabStatus, lab_status, restless
 
 if TYPE_CHECKING:
     import subprocess
@@ -149,9 +149,11 @@ def _build(
             build.connect(pool, plan, pids)
         with _phase(progress, f"{sum(len(each.exec) for each in plan.nodes)} commands run"):
             failures = build.run_commands(pool, plan, file.parent, pids)
+    state.write(Manifest(plan.name, str(file), known, time.time()))
     for failure in failures:
         progress(f"warning: {failure}")
-    state.write(Manifest(plan.name, str(file), known, time.time()))
+    for name in restless(state):
+        progress(f"warning: {name}: its main command keeps ending: {' / '.join(state.tail(name, 2))}")
     return failures
 
 

@@ -60,6 +60,13 @@ def lab_status(state: State) -> LabStatus | None:
     return LabStatus(manifest.name, manifest.file, manifest.up_at > 0, since, nodes)
 
 
+def restless(state: State) -> tuple[str, ...]:
+    """Return the nodes whose main command has already ended once."""
+    found = lab_status(state)
+    nodes = found.nodes if found else ()
+    return tuple(node.name for node in nodes if node.main and (node.main.restarts or node.main.pid is None))
+
+
 def _node_status(state: State, node: Known, record: Record | None) -> NodeStatus:
     log = str(state.log(node.name))
     if record is None or not record.alive():

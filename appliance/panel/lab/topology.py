@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from appliance.model.errors import OperatorError
 from appliance.model.text import parse_yaml
 from appliance.panel.lab import schema
+from appliance.panel.lab.levels import Level, Levels
 from appliance.panel.lab.links import read_links
 from appliance.panel.lab.reader import Placed, Reader
 from appliance.panel.lab.values import Bind, EnvFile, Kind, Node, Topology
@@ -28,42 +29,6 @@ NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9-._]*")
 _NET_SYSCTL = re.compile(r"net(?:[./][\w-]+)+")
 LONGEST_HOSTNAME, LONGEST_INTERFACE = 63, 15
 SECTIONS: tuple[Literal["kinds", "groups"], ...] = ("kinds", "groups")
-
-
-class Level(NamedTuple):
-    """One place where node keys may stand: the defaults, a kind, a group or a node."""
-
-    texts: dict[str, Placed]
-    lists: dict[str, list[Placed]]
-    tables: dict[str, dict[str, Placed]]
-
-    def one(self, key: str) -> str:
-        """Return a single text, or nothing."""
-        return self.texts[key].text if key in self.texts else ""
-
-
-EMPTY = Level({}, {}, {})
-
-
-class Levels(NamedTuple):
-    """All of them."""
-
-    defaults: Level
-    kinds: dict[str, Level]
-    groups: dict[str, Level]
-
-    def above(self, node: Level) -> tuple[str, list[Level]]:
-        """Return a node's kind, and the levels it is made of, the weakest first."""
-        inherited = (self.groups.get(group, EMPTY).one("kind") for group in (node.one("group"), self.default_group))
-        kind = node.one("kind") or next(filter(None, inherited), "") or self.defaults.one("kind")
-        of_kind = self.kinds.get(kind, EMPTY)
-        group = node.one("group") or of_kind.one("group") or self.default_group
-        return kind, [self.defaults, of_kind, self.groups.get(group, EMPTY), node]
-
-    @property
-    def default_group(self) -> str:
-        """Return the group of a node that names none."""
-        return self.defaults.one("group")
 
 
 def parse(text: str, file: str = "") -> Topology:

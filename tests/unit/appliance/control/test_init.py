@@ -100,22 +100,25 @@ def test_the_first_start_is_no_restart() -> None:
 
 def test_the_command_line_is_read_up_to_the_two_dashes() -> None:
     """What follows the dashes belongs to the command, whatever it looks like."""
-    options = init.parse(["--setup", "a", "--with", "b c", "--state", "/s", "--setup", "d", "--", "x", "--with", "y"])
-    assert (options.setup, options.beside, options.state) == (["a", "d"], ["b c"], "/s")
+    options = init.parse(["--setup", "a", "--with", "b=c d", "--state", "/s", "--setup", "d", "--", "x", "--with", "y"])
+    assert (options.setup, options.beside, options.state) == (["a", "d"], ["b=c d"], "/s")
     assert options.main == ["x", "--with", "y"]
 
 
-@pytest.mark.parametrize("arguments", [["--wiht", "x"], ["--setup"], ["sleep", "1"]])
+@pytest.mark.parametrize("arguments", [["--wiht", "x"], ["--setup"], ["--with", "x y"], ["sleep", "1"]])
 def test_a_wrong_command_line_is_refused(arguments: list[str]) -> None:
     """The message shows how it is meant."""
     with pytest.raises(ValueError, match="usage"):
         init.parse(arguments)
 
 
-def test_commands_beside_are_named_after_their_program_and_come_first() -> None:
+def test_commands_beside_have_names_and_come_first() -> None:
     """The main command may need them."""
-    options = init.parse(["--with", "/usr/lib/frr/zebra -A 127.0.0.1", "--", "bgpd"])
-    assert [service.name for service in init.services(options)] == ["zebra", "main"]
+    options = init.parse(["--with", "zebra=exec zebra -A 127.0.0.1", "--", "bgpd"])
+    assert [(service.name, service.argv) for service in init.services(options)] == [
+        ("zebra", ["/bin/sh", "-c", "exec zebra -A 127.0.0.1"]),
+        ("main", ["bgpd"]),
+    ]
 
 
 def test_a_killed_command_is_started_again(start: Start) -> None:

@@ -9,7 +9,7 @@ import pytest
 from appliance.panel.lab import status as module
 from appliance.panel.lab.process import start_time
 from appliance.panel.lab.state import Known, Manifest, State
-from appliance.panel.lab.status import lab_status
+from appliance.panel.lab.status import lab_status, restless
 
 NODES = (Known("a", "linux", "debian:12"), Known("sw", "bridge", ""))
 
@@ -66,6 +66,7 @@ def test_the_main_command_is_what_init_wrote_down(
     again = lab_status(state)
     assert again
     assert again.nodes[0].main == module.MainStatus(None, 2, None)
+    assert restless(state) == ("a",)
 
 
 def test_a_node_without_a_command_has_no_main(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,3 +75,4 @@ def test_a_node_without_a_command_has_no_main(state: State, tmp_path: Path, monk
     found = lab_status(state)
     assert found
     assert found.nodes[0].main is None
+    assert restless(state) == ()
