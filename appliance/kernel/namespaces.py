@@ -92,7 +92,8 @@ class Namespaces:
         seen = self._seen(name)
         if seen is not None and self._identities.get(name) == _identity(seen):
             return self._fds[name]
-        self.invalidate(name)
+        if seen is None or name in self._fds:
+            self.invalidate(name)
         if seen is None:
             raise KernelError("namespace", name, errno.ENODEV)
         fd = os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC)
