@@ -11,7 +11,8 @@ What gobgpd 3.10 cannot do, and what is done instead:
 - A transparent speaker cannot originate routes; `apply` refuses that.
 - It accepts a route with our cluster id in its CLUSTER_LIST and reflects it to nobody.
 - It offers RFC 8950 (IPv4 routes with IPv6 next hops) to every neighbour with IPv4.
-- It counts what it advertises by running the policies again; that is asked for while tables are small.
+- It counts what it accepts and advertises by running the policies again: sessions have these counts while tables are
+  small, and above that `accepted` is what does not loop.
 """
 
 from __future__ import annotations
@@ -185,8 +186,7 @@ class GoBgpEngine:
         await self._process.ensure()
         life = self._life = _Life(await self._connect(), awaited, {})
         await life.client.start(config)
-        self._memory.save({"global": config.digests["global"]})
-        await life.client.assign_policies(config)
+        self._memory.save({key: config.digests[key] for key in ("global", "policies")})
         return life
 
     async def _connect(self) -> Client:
@@ -270,7 +270,7 @@ class GoBgpEngine:
         before: dict[Address, PeerView] = {}
         while time.monotonic() < deadline:
             peers = {peer.address: peer for peer in await life.client.peers()}
-            if settled(life.awaited, peers, before):
+            if settled(life.awaited, peers, before, time.time()):
                 break
             before = peers
             await asyncio.sleep(_LOOK)

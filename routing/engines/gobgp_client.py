@@ -99,19 +99,17 @@ class Client:
         await self._channel.close()
 
     async def start(self, config: Config) -> None:
-        """Make an empty gobgpd the speaker; it refuses every route before its policies are set."""
+        """Make an empty gobgpd the speaker, with its policies in force before there is any neighbour."""
         # `--log-level warn` means info to gobgpd 3.10.
         await self._ask("SetLogLevel", api.SetLogLevelRequest(level=api.SetLogLevelRequest.WARN))
         await self._ask("StartBgp", messages.start(config))
+        await self.set_policies(config)
+        for request in messages.assignments(config):
+            await self._ask("SetPolicyAssignment", request)
 
     async def set_policies(self, config: Config) -> None:
         """Replace all policies in one transaction; who has which of them by name stays as it is."""
         await self._ask("SetPolicies", messages.policies(config))
-
-    async def assign_policies(self, config: Config) -> None:
-        """Put the policies of the global table in force."""
-        for request in messages.assignments(config):
-            await self._ask("SetPolicyAssignment", request)
 
     async def add(self, peer: Peer, *, restarting: bool) -> None:
         """Add a neighbour, or a group with its range."""
@@ -186,6 +184,20 @@ class Client:
         )
         async for path in self._paths(request, prefix):
             yield path
+
+    async def refused(self, address: Address, family: Family) -> int:
+        """Count what a neighbour said and its policy refuses."""
+        request = api.ListPathRequest(
+            table_type=api.ADJ_IN,
+            name=str(address),
+            family=messages.family(family),
+            enable_filtered=True,
+            enable_only_binary=True,
+        )
+        count = 0
+        async for answer in self._list("ListPath", request):
+            count += sum(path.filtered for path in answer.destination.paths)
+        return count
 
     async def sent(self, address: Address, family: Family) -> AsyncGenerator[PathView, None]:
         """Yield what a neighbour is sent."""

@@ -15,11 +15,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Hashable, Mapping
 from contextlib import aclosing
+from typing import Final
 
 from routing.bgp.values import Address, Network
 from routing.engines.engine import Best, Event, Session, SessionState, Synced
 from routing.engines.gobgp_client import Client, Paths, PeersListed
 from routing.engines.gobgp_codec import PathView, PeerView
+
+#: Seconds after which a neighbour that does not say when its table is through has sent it, if nothing comes.
+QUIET: Final = 5.0
 
 Name = Callable[[Address], str]
 Settle = Callable[[], Awaitable[None]]
@@ -130,11 +134,14 @@ def _put(inbox: Inbox, name: Name, view: PathView) -> None:
 
 
 def settled(
-    awaited: Collection[Address], peers: Mapping[Address, PeerView], before: Mapping[Address, PeerView]
+    awaited: Collection[Address],
+    peers: Mapping[Address, PeerView],
+    before: Mapping[Address, PeerView],
+    now: float,
 ) -> bool:
-    """Tell whether every awaited neighbour has sent its table.
+    """Tell whether every awaited neighbour has sent its table, `before` being an earlier look.
 
-    It says so by End-of-RIB; of one that does not promise to, the number of routes must have stopped growing.
+    It says so by End-of-RIB; one that does not promise to must have been up for a while and said nothing new.
     """
 
     def complete(address: Address) -> bool:
@@ -147,6 +154,6 @@ def settled(
         if silent & peer.promised:
             return False
         quiet = earlier is not None and earlier.up_since == peer.up_since and earlier.received == peer.received
-        return not silent or quiet
+        return not silent or (quiet and peer.up_since is not None and now - peer.up_since >= QUIET)
 
     return all(map(complete, awaited))
