@@ -14,6 +14,7 @@ from appliance.kernel.port import Failure
 from appliance.model.errors import KernelError
 from appliance.model.facts import (
     HOST,
+    Compose,
     FdbEntry,
     Link,
     LinkAddress,
@@ -21,6 +22,7 @@ from appliance.model.facts import (
     Neighbour,
     NftSet,
     NftTable,
+    Route,
     Sysctl,
 )
 from appliance.state.diff import Keyed, Plan
@@ -43,6 +45,8 @@ class FakeWorld:
         self.entries: dict[tuple[type, Hashable], Entry] = {}
         self.sysctls: dict[Hashable, Sysctl] = {}
         self.nft: dict[tuple[type, Hashable], NftTable | NftSet] = {}
+        self.routes: dict[Hashable, Route] = {}
+        self.composes: dict[Hashable, Compose] = {}
         self._changed: list[asyncio.Event] = []
 
     def exists(self, ns: Namespace) -> bool:
@@ -61,6 +65,7 @@ class FakeWorld:
         for link in [link for link in self.links.values() if link.ns == ns]:
             self.remove_link(link)
         self.sysctls = {key: fact for key, fact in self.sysctls.items() if fact.ns != ns}
+        self.routes = {key: fact for key, fact in self.routes.items() if fact.ns != ns}
         self.nft = {key: fact for key, fact in self.nft.items() if fact.ns != ns}
 
     def remove_link(self, link: Link) -> None:
@@ -69,6 +74,12 @@ class FakeWorld:
             return
         for key in [key for key, entry in self.entries.items() if (entry.ns, entry.link) == (link.ns, link.name)]:
             del self.entries[key]
+        self.routes = {
+            key: route
+            for key, route in self.routes.items()
+            if route.ns != link.ns or link.name not in {hop.link for hop in route.hops}
+        }
+        self.composes.pop(link.key, None)
         if link.kind == "physical":
             self.outside.add(link.name)
         if link.peer is not None and link.peer in self.links:

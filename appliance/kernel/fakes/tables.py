@@ -1,0 +1,90 @@
+"""The fakes of routes and of composed-destination devices, and of the handle of namespaces."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from errno import ENODEV
+from typing import TYPE_CHECKING
+
+from appliance.kernel.fakes.world import FakePort, FakeWorld
+from appliance.kernel.namespaces import Namespaces
+from appliance.model.errors import KernelError
+from appliance.model.facts import HOST, Compose, Hop, Namespace, Route
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class FakeRoutes(FakePort[Route]):
+    """Routes."""
+
+    reason = "route"
+
+    def read(self) -> frozenset[Route]:
+        """Return ours."""
+        return frozenset(self.world.routes.values())
+
+    def replace_hops(self, ns: Namespace, proto: int, old: tuple[Hop, ...], new: tuple[Hop, ...]) -> int:
+        """Move every route that has the hops `old` to `new`; return how many."""
+        moved = [route for route in self.read() if (route.ns, route.proto, route.hops) == (ns, proto, old)]
+        for route in moved:
+            self._put(replace(route, hops=new))
+        return len(moved)
+
+    def _put(self, fact: Route) -> None:
+        for hop in fact.hops:
+            if not self.world.has_device(fact.ns, hop.link):
+                raise KernelError(self.reason, f"{fact.ns} {fact.destination} via {hop.link}", ENODEV)
+        self.world.routes[fact.key] = fact
+
+    def _drop(self, fact: Route) -> None:
+        self.world.routes.pop(fact.key, None)
+
+
+class FakeCompose(FakePort[Compose]):
+    """Composed-destination encapsulation."""
+
+    reason = "compose"
+
+    def read(self) -> frozenset[Compose]:
+        """Return ours."""
+        return frozenset(self.world.composes.values())
+
+    def _put(self, fact: Compose) -> None:
+        if not self.world.has_device(fact.ns, fact.link):
+            raise KernelError(self.reason, f"{fact.ns}/{fact.link}", ENODEV)
+        self.world.composes[fact.key] = fact
+
+    def _drop(self, fact: Compose) -> None:
+        self.world.composes.pop(fact.key, None)
+
+
+class FakeNamespaces(Namespaces):
+    """Names without namespaces behind them: being inside is being here."""
+
+    def __init__(self, world: FakeWorld) -> None:
+        """Hold no descriptor."""
+        self.world = world
+
+    def exists(self, name: Namespace) -> bool:
+        """Tell whether the world has it."""
+        return self.world.exists(name)
+
+    def names(self) -> set[Namespace]:
+        """Return those of the world."""
+        return set(self.world.namespaces)
+
+    def open_ns(self, name: Namespace) -> int:
+        """Refuse: there is nothing to open."""
+        raise KernelError("namespace", name, ENODEV)
+
+    @contextmanager
+    def in_namespace(self, name: Namespace) -> Iterator[None]:
+        """Stay here."""
+        if name != HOST and not self.exists(name):
+            raise KernelError("namespace", name, ENODEV)
+        yield
+
+    def close(self) -> None:
+        """Nothing is held."""
