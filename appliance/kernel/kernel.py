@@ -18,7 +18,8 @@ from appliance.kernel.conntrack import Conntrack, KernelConntrack
 from appliance.kernel.fakes.conntrack import FakeConntrack
 from appliance.kernel.fakes.nft import FakeNft
 from appliance.kernel.fakes.ports import FakeEntries, FakeLinks, FakeNetns, FakeSysctls
-from appliance.kernel.fakes.tables import FakeCompose, FakeNamespaces, FakeRoutes
+from appliance.kernel.fakes.routes import FakeRoutes
+from appliance.kernel.fakes.tables import FakeCompose, FakeNamespaces
 from appliance.kernel.fakes.world import FakeWorld
 from appliance.kernel.links import LinksPort
 from appliance.kernel.namespaces import DIRECTORY, Namespaces

@@ -1,45 +1,18 @@
-"""The fakes of routes and of composed-destination devices, and of the handle of namespaces."""
+"""The fakes of composed-destination devices and of the handle of namespaces."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import replace
 from errno import ENODEV
 from typing import TYPE_CHECKING
 
 from appliance.kernel.fakes.world import FakePort, FakeWorld
 from appliance.kernel.namespaces import Namespaces
 from appliance.model.errors import KernelError
-from appliance.model.facts import HOST, Compose, Hop, Namespace, Route
+from appliance.model.facts import HOST, Compose, Namespace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-
-class FakeRoutes(FakePort[Route]):
-    """Routes."""
-
-    reason = "route"
-
-    def read(self) -> frozenset[Route]:
-        """Return ours."""
-        return frozenset(self.world.routes.values())
-
-    def replace_hops(self, ns: Namespace, proto: int, old: tuple[Hop, ...], new: tuple[Hop, ...]) -> int:
-        """Move every route that has the hops `old` to `new`; return how many."""
-        moved = [route for route in self.read() if (route.ns, route.proto, route.hops) == (ns, proto, old)]
-        for route in moved:
-            self._put(replace(route, hops=new))
-        return len(moved)
-
-    def _put(self, fact: Route) -> None:
-        for hop in fact.hops:
-            if not self.world.has_device(fact.ns, hop.link):
-                raise KernelError(self.reason, f"{fact.ns} {fact.destination} via {hop.link}", ENODEV)
-        self.world.routes[fact.key] = fact
-
-    def _drop(self, fact: Route) -> None:
-        self.world.routes.pop(fact.key, None)
 
 
 class FakeCompose(FakePort[Compose]):

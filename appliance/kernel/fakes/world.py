@@ -46,6 +46,7 @@ class FakeWorld:
         self.sysctls: dict[Hashable, Sysctl] = {}
         self.nft: dict[tuple[type, Hashable], NftTable | NftSet] = {}
         self.routes: dict[Hashable, Route] = {}
+        self.down: set[tuple[Namespace, str]] = set()
         self.composes: dict[Hashable, Compose] = {}
         self._changed: list[asyncio.Event] = []
 

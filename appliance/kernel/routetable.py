@@ -1,0 +1,360 @@
+"""Our routes in table main of one namespace: which group of hops each one uses, and how a plan moves them.
+
+What we know was read from the kernel or done by us since. It may be out of date (a device went down, somebody flushed),
+so a refusal that can come from that makes us read again and try once more; only what is refused then is a failure.
+
+A plan that moves every route of a group to one other tuple of hops is one message (`NextHops.replace`), so failing
+100,000 routes over costs the kernel no more than failing one.
+
+Metrics tell our protocols apart and keep clear of everybody else: the kernel replaces a route of the same destination
+and metric whatever its protocol, and 1024 is what IPv6 gives to whoever names none (operators, router advertisements).
+What an operator adds by hand (IPv4 0, IPv6 1024) wins over BGP. Routes are created with NLM_F_EXCL: a foreign route in
+our place makes a failure and is never overwritten.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Network, IPv6Network
+from itertools import repeat
+from typing import TYPE_CHECKING, Final
+
+from appliance.kernel.netlink import NETLINK_ROUTE, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Netlink
+from appliance.kernel.nexthops import Hops, NextHops
+from appliance.kernel.port import Failure
+from appliance.kernel.routewire import Batch, dump
+from appliance.kernel.rtnetlink import (
+    RTM_DELROUTE,
+    RTM_NEWROUTE,
+    RTN_UNSPEC,
+    SCOPE_LINK,
+    SCOPE_NOWHERE,
+    SCOPE_UNIVERSE,
+    Run,
+    Shape,
+)
+from appliance.model.errors import KernelError
+from appliance.model.facts import Route
+from appliance.model.marks import PROTO_BGP, PROTO_BOX
+from appliance.state.diff import Change
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Mapping, Sequence
+
+    from appliance.model.facts import Namespace
+
+METRICS: Final[Mapping[int, int]] = {PROTO_BOX: 512, PROTO_BGP: 2048}
+_DUMPS: Final = 10
+#: Refusals that can come from a picture that is out of date.
+_DOUBTFUL: Final = frozenset({errno.EEXIST, errno.ENOENT, errno.ESRCH, errno.EINVAL})
+_ABSENT: Final = frozenset({errno.ENOENT, errno.ESRCH})
+
+RouteChange = Change[Route]
+_Refusal = tuple[RouteChange, KernelError]
+
+
+@dataclass(slots=True)
+class Bucket:
+    """Changes whose messages differ in nothing but the destination.
+
+    `group` is the group that the routes use now, 0 if they are to be created; `moves` tells that nothing but the hops
+    changes.
+    """
+
+    proto: int
+    version: int
+    length: int
+    hops: Hops
+    mtu: int | None
+    group: int
+    moves: bool
+    changes: list[RouteChange] = field(default_factory=list)
+    addresses: list[int] = field(default_factory=list)
+
+    @property
+    def on_link(self) -> bool:
+        """Whether these routes need no gateway, and may lead to the gateways of others."""
+        return all(hop.via is None for hop in self.hops)
+
+    def numbers(self) -> list[int]:
+        """Return the destinations as numbers."""
+        return [address << 8 | self.length for address in self.addresses]
+
+    def shape(self, group: int) -> Shape:
+        """Return what the messages have in common."""
+        scope = SCOPE_LINK if self.version == 4 and self.on_link else SCOPE_UNIVERSE  # noqa: PLR2004 - the IP version
+        return Shape(self.version, self.length, self.proto, METRICS[self.proto], group, self.mtu, scope)
+
+
+class _Same:
+    """Makes equal tuples of hops one; hashing them takes longer than all else a route needs, so ids are tried first."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[int, Hops] = {}
+        self._by_value: dict[Hops, Hops] = {}
+
+    def one(self, hops: Hops) -> Hops:
+        """Return the first tuple that equals this one; the caller keeps it alive."""
+        found = self._by_id.get(id(hops))
+        if found is None:
+            found = self._by_id[id(hops)] = self._by_value.setdefault(hops, hops)
+        return found
+
+
+class RouteTable:
+    """Table main of a namespace, our protocols only."""
+
+    def __init__(self, netlink: Netlink, ns: Namespace) -> None:
+        """Know nothing before `read`."""
+        self._netlink, self._ns = netlink, ns
+        self._nexthops = NextHops(netlink, ns)
+        #: Group by destination (address << 8 | length), for each protocol and IP version.
+        self._places: defaultdict[tuple[int, int], dict[int, int]] = defaultdict(dict)
+        #: The facts that were last read or applied, so that reading what has not changed makes no new ones.
+        self._facts: defaultdict[tuple[int, int], dict[int, Route]] = defaultdict(dict)
+        self._users: Counter[int] = Counter()
+        self._strays: dict[Hashable, list[Shape]] = {}
+        self._idle: set[int] = set()
+        self._sure = self._refreshed = False
+
+    def read(self) -> list[Route]:
+        """Return our routes; one that we would not have made so (no group of ours, other metric) has no hops."""
+        for _ in range(_DUMPS):
+            try:
+                return self._read()
+            except KernelError as error:
+                if error.errno != errno.EINTR:
+                    raise
+        raise KernelError("route", f"{self._ns} routes change all the time", errno.EINTR)
+
+    def apply(self, changes: Sequence[RouteChange]) -> list[Failure]:
+        """Carry changes out; once more those whose refusal may come from what we did not know."""
+        if not self._sure:
+            self.read()
+        self._refreshed = False
+        failures, refused = self._attempt(changes)
+        if any(error.errno in _DOUBTFUL for _, error in refused):
+            failures += [Failure(change.fact, error) for change, error in refused if error.errno not in _DOUBTFUL]
+            self.read()
+            more, refused = self._attempt([change for change, error in refused if error.errno in _DOUBTFUL])
+            failures += more
+        if self._sure:  # else a group may have routes that we do not know of, and would take them with it
+            self._nexthops.prune({group for group in self._idle if not self._users[group]})
+            self._idle.clear()
+        return failures + [Failure(change.fact, error) for change, error in refused]
+
+    def replace(self, proto: int, old: Hops, new: Hops) -> int:
+        """Move all routes of these hops to others, one message for each group; return how many routes moved."""
+        if not self._sure:
+            self.read()
+        moved = 0
+        for group in self._nexthops.having(proto, old):
+            error = self._nexthops.replace(group, new)
+            if error is not None:
+                raise error
+            moved += self._users[group]
+        self._nexthops.prune(set())
+        return moved
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def _read(self) -> list[Route]:
+        """Read once."""
+        self._sure = False
+        old, self._facts = self._facts, defaultdict(dict)
+        for known in (self._places, self._users, self._strays):
+            known.clear()
+        self._nexthops.read()
+        meanings = self._nexthops.meanings()
+        link = self._netlink.namespaces.netlink_socket(NETLINK_ROUTE, self._ns)
+        facts: list[Route] = []
+        for proto, metric in METRICS.items():
+            for version in (4, 6):
+                for run in dump(link, version, proto):
+                    if run.plain and run.shape.metric == metric:
+                        facts += self._take(proto, run, meanings, old[proto, version])
+                    else:
+                        facts += self._take_strays(proto, run)
+        self._idle = {group for group in meanings if not self._users[group]}
+        self._sure = True
+        if not self._strays:
+            return facts
+        return [fact for fact in facts if not fact.hops or fact.key not in self._strays]
+
+    def _take(self, proto: int, run: Run, meanings: Mapping[int, Hops], old: Mapping[int, Route]) -> list[Route]:
+        """Remember routes, and return them as facts."""
+        version, mtu = run.shape.version, run.shape.mtu
+        numbers = [address << 8 | length for address, length in zip(run.destinations, run.lengths, strict=True)]
+        self._places[proto, version].update(zip(numbers, run.nexthops, strict=True))
+        self._users.update(run.nexthops)
+        make = IPv4Network if version == 4 else IPv6Network  # noqa: PLR2004 - the IP version
+        facts = []
+        for number, group in zip(numbers, run.nexthops, strict=True):
+            fact, hops = old.get(number), meanings.get(group, ())
+            if fact is None or fact.hops != hops or fact.mtu != mtu:
+                network = make((number >> 8, number & 0xFF)) if fact is None else fact.destination
+                fact = Route(self._ns, network, hops, proto, mtu)
+            facts.append(fact)
+        self._facts[proto, version].update(zip(numbers, facts, strict=True))
+        return facts
+
+    def _take_strays(self, proto: int, run: Run) -> Iterable[Route]:
+        """Remember routes that must be deleted as they are, and return them as facts without hops."""
+        make = IPv4Network if run.shape.version == 4 else IPv6Network  # noqa: PLR2004 - the IP version
+        for address, length in zip(run.destinations, run.lengths, strict=True):
+            fact = Route(self._ns, make((address, length)), (), proto)
+            shape = Shape(
+                run.shape.version,
+                length,
+                proto,
+                run.shape.metric,
+                scope=SCOPE_NOWHERE,
+                tos=run.shape.tos,
+                kind=RTN_UNSPEC,
+            )
+            self._strays.setdefault(fact.key, []).append(shape)
+            yield fact
+
+    # -- applying -----------------------------------------------------------------------------------------------------
+
+    def _attempt(self, changes: Sequence[RouteChange]) -> tuple[list[Failure], list[_Refusal]]:
+        """Carry changes out as far as the kernel lets us: what has no way to go, and which routes were refused."""
+        self._delete_strays(changes)
+        refused = self._delete([change for change in changes if change.new is None])
+        failures: list[Failure] = []
+        buckets = self._sort([change for change in changes if change.new is not None])
+        for on_link in (True, False):
+            rest = self._move([bucket for bucket in buckets if bucket.on_link is on_link])
+            refused += self._put(rest, failures)
+        return failures, refused
+
+    def _sort(self, changes: Iterable[RouteChange]) -> list[Bucket]:
+        """Sort changes into buckets; what is to be deleted and is not there is left out."""
+        buckets: dict[tuple[int, int, int, int, int | None, int, bool], Bucket] = {}
+        same = _Same()
+        for change in changes:
+            old, new = change.old, change.new
+            route = new or old
+            assert route is not None  # noqa: S101 - a change has one side
+            network, proto = route.destination, route.proto
+            version, length, address = network.version, network.prefixlen, int(network.network_address)
+            group = self._places[proto, version].get(address << 8 | length, 0)
+            if new is not None:
+                hops, mtu = same.one(new.hops), new.mtu
+                moves = bool(group) and old is not None and old.mtu == mtu
+            elif group:
+                hops, mtu, moves = same.one(()), None, False
+            else:
+                continue
+            key = (proto, version, length, id(hops), mtu, group, moves)
+            bucket = buckets.get(key)
+            if bucket is None:
+                bucket = buckets[key] = Bucket(proto, version, length, hops, mtu, group, moves)
+            bucket.changes.append(change)
+            bucket.addresses.append(address)
+        return list(buckets.values())
+
+    def _delete(self, changes: Sequence[RouteChange]) -> list[_Refusal]:
+        """Delete routes; those we do not have are gone already."""
+        batch = self._batch()
+        for bucket in self._sort(changes):
+            shape = replace(bucket.shape(0), scope=SCOPE_NOWHERE)
+            batch.add(RTM_DELROUTE, 0, shape, bucket.changes, bucket.addresses)
+            self._leave(bucket)
+            self._keep(bucket)
+        batch.flush()
+        return self._refusals(batch, _ABSENT)
+
+    def _delete_strays(self, changes: Iterable[RouteChange]) -> None:
+        """Delete what stands where a change is to be made and is not as we make it; the next read tells if it worked."""
+        if not self._strays:
+            return
+        batch = self._batch()
+        for change in changes:
+            for shape in self._strays.pop(change.fact.key, ()):
+                batch.add(RTM_DELROUTE, 0, shape, [change], [int(change.fact.destination.network_address)])
+        batch.flush()
+
+    def _move(self, buckets: Iterable[Bucket]) -> list[Bucket]:
+        """Where all routes of a group go to the same hops, give the group those hops; return the other buckets."""
+        together: defaultdict[tuple[int, Hops], list[Bucket]] = defaultdict(list)
+        for bucket in buckets:
+            together[bucket.group if bucket.moves else 0, bucket.hops].append(bucket)
+        rest: list[Bucket] = []
+        for (group, hops), some in together.items():
+            whole = group and sum(len(bucket.changes) for bucket in some) == self._users[group]
+            if not whole or self._nexthops.replace(group, hops) is not None:
+                rest += some
+                continue
+            for bucket in some:
+                self._keep(bucket)
+        return rest
+
+    def _keep(self, bucket: Bucket) -> None:
+        """Keep facts that are now true."""
+        facts = self._facts[bucket.proto, bucket.version]
+        for number, change in zip(bucket.numbers(), bucket.changes, strict=True):
+            if change.new is not None:
+                facts[number] = change.new
+            else:
+                facts.pop(number, None)
+
+    def _put(self, buckets: Iterable[Bucket], failures: list[Failure]) -> list[_Refusal]:
+        """Create and replace routes; what cannot go all its ways is a failure, with some of them or none."""
+        batch = self._batch()
+        known: dict[tuple[int, int, Hops], tuple[int, KernelError | None]] = {}
+        for bucket in buckets:
+            want = (bucket.proto, bucket.version, bucket.hops)
+            if want not in known:
+                known[want] = self._ensure(*want)
+            group, error = known[want]
+            if error is not None:
+                failures += [Failure(change.fact, error) for change in bucket.changes]
+            if not group or (bucket.moves and group == bucket.group):
+                continue
+            flags = NLM_F_REPLACE if bucket.group else NLM_F_CREATE | NLM_F_EXCL
+            batch.add(RTM_NEWROUTE, flags, bucket.shape(group), bucket.changes, bucket.addresses)
+            self._leave(bucket)
+            self._users[group] += len(bucket.changes)
+            self._places[bucket.proto, bucket.version].update(zip(bucket.numbers(), repeat(group), strict=False))
+            self._keep(bucket)
+        batch.flush()
+        return self._refusals(batch)
+
+    def _leave(self, bucket: Bucket) -> None:
+        """Take the routes of a bucket off the groups that they use now."""
+        if bucket.group:
+            places = self._places[bucket.proto, bucket.version]
+            left = Counter([places.pop(number, 0) for number in bucket.numbers()])
+            self._users.subtract(left)
+            self._idle.update(left)
+
+    def _ensure(self, proto: int, version: int, hops: Hops) -> tuple[int, KernelError | None]:
+        """Return the group for some hops; look at the objects again, once an apply, if one seems to have vanished."""
+        group, error = self._nexthops.ensure(proto, version, hops)
+        if error is None or error.errno not in _DOUBTFUL or self._refreshed:
+            return group, error
+        self._refreshed = True
+        before = self._nexthops.groups()
+        self._nexthops.read()
+        gone = before - self._nexthops.groups()
+        for places in self._places.values() if gone else ():  # the kernel took the routes with their groups
+            for number in [number for number, group in places.items() if group in gone]:
+                self._users[places.pop(number)] -= 1
+        return self._nexthops.ensure(proto, version, hops)
+
+    def _batch(self) -> Batch[RouteChange]:
+        """Start to send."""
+        return Batch(self._netlink.namespaces.netlink_socket(NETLINK_ROUTE, self._ns))
+
+    def _refusals(self, batch: Batch[RouteChange], fine: frozenset[int] = frozenset()) -> list[_Refusal]:
+        """Make errors that name the route; after one we no longer know which group it uses."""
+        refused = [
+            (change, self._netlink.error(f"{self._ns} {change.fact.destination}".strip(), said))
+            for change, said in batch.refused
+            if said.errno not in fine
+        ]
+        self._sure &= not refused
+        return refused
