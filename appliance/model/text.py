@@ -55,8 +55,10 @@ class Document:
 
 def parse_yaml(text: str, file: str = "") -> Document:
     """Parse one YAML document; raise OperatorError with the place of every error that YAML lets us see at once."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.composer.warn_double_anchors = False  # YAML 1.2 7.1: an alias means the latest one
     try:
-        root = YAML(typ="safe", pure=True).compose(text)
+        root = yaml.compose(text)
     except RecursionError as error:
         raise _unreadable(file, (1, 1), "the document is nested too deeply") from error
     except ReaderError as error:
