@@ -1,19 +1,21 @@
 """Which intent runs: candidate, running, previous; kept in the store so that a restart runs what ran before.
 
-A candidate that does not parse or verify changes nothing. Rollback makes the previous intent the running one again.
+A candidate that does not parse or verify, or that does not know this node, changes nothing. Rollback makes the previous
+intent the running one again. Called by `appliance.control.daemon`.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from appliance.model.errors import OperatorError
 from appliance.model.intent import Intent
 from appliance.model.load import parse
 from appliance.state.store import Store
 
-RUNNING, PREVIOUS = "intent/running", "intent/previous"
+#: One value holds both versions, so that a crash never leaves one without the other.
+KEY = "intent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,53 +26,69 @@ class Version:
     file: str
     number: int
 
-    def parse(self) -> Intent:
-        """Parse; raises OperatorError with all findings."""
-        return parse(self.text, self.file)
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A version that parses and knows the node, not yet the running one."""
+
+    version: Version
+    intent: Intent
+
+
+def parse_for(node: str, text: str, file: str) -> Intent:
+    """Parse an intent for a node; OperatorError holds all findings, or the names of the nodes there are."""
+    intent = parse(text, file)
+    require_node(intent, node, file)
+    return intent
+
+
+def require_node(intent: Intent, node: str, file: str = "the intent") -> None:
+    """Raise OperatorError when an intent has no such node."""
+    if node not in intent.nodes:
+        known = ", ".join(sorted(intent.nodes))
+        raise OperatorError.of(f"{file} has no node {node}", f"nodes: {known}", f"nodes.{node}")
 
 
 class History:
     """The running and the previous version in the store."""
 
     def __init__(self, store: Store) -> None:
-        """Use `store` under the keys `intent/...`."""
+        """Use `store` under KEY."""
         self._store = store
 
-    def _load(self, key: str) -> Version | None:
-        row = self._store.get(key)
-        return None if row is None else Version(**json.loads(row[0]))
-
-    def _save(self, key: str, version: Version) -> None:
-        fields = {"text": version.text, "file": version.file, "number": version.number}
-        self._store.put(key, json.dumps(fields))
+    def _versions(self) -> tuple[Version, ...]:
+        """Return what the store has: running, previous."""
+        row = self._store.get(KEY)
+        return () if row is None else tuple(Version(**fields) for fields in json.loads(row[0]))
 
     @property
     def running(self) -> Version | None:
         """What was committed last."""
-        return self._load(RUNNING)
+        return next(iter(self._versions()), None)
 
     @property
     def previous(self) -> Version | None:
         """What ran before that."""
-        return self._load(PREVIOUS)
+        return next(iter(self._versions()[1:]), None)
 
-    def commit(self, text: str, file: str, node: str) -> Intent:
-        """Make a text the running intent, or raise OperatorError and change nothing."""
+    def candidate(self, text: str, file: str, node: str) -> Candidate:
+        """Make a candidate of a text, or raise OperatorError; changes nothing."""
         running = self.running
-        candidate = Version(text, file, (running.number if running else 0) + 1)
-        intent = candidate.parse()
-        if node not in intent.nodes:
-            known = ", ".join(sorted(intent.nodes))
-            raise OperatorError.of(f"{file} has no node {node}", f"nodes: {known}", f"nodes.{node}")
-        if running is None or running.text != text:
-            if running is not None:
-                self._save(PREVIOUS, running)
-            self._save(RUNNING, candidate)
-        return intent
+        version = Version(text, file, running.number + 1 if running else 1)
+        if running is not None and running.text == text:
+            version = running
+        return Candidate(version, parse_for(node, text, file))
 
-    def rollback(self, node: str) -> Intent:
-        """Make the previous version the running one."""
+    def before(self, node: str) -> Candidate:
+        """Make a candidate of the previous version, which keeps its text and gets a new number."""
         previous = self.previous
         if previous is None:
             raise OperatorError.of("there is no previous intent", "rollback works after the first reload")
-        return self.commit(previous.text, previous.file, node)
+        return self.candidate(previous.text, previous.file, node)
+
+    def commit(self, candidate: Candidate) -> None:
+        """Make a candidate the running version; the one that runs now becomes the previous one."""
+        running = self.running
+        if candidate.version != running:
+            versions = [candidate.version] + ([running] if running else [])
+            self._store.put(KEY, json.dumps([asdict(version) for version in versions]))

@@ -10,31 +10,30 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
+from ipaddress import IPv4Address
 
 import structlog
 
 from appliance.control.blocks import Blocks
-from appliance.control.commit import History
+from appliance.control.commit import Candidate, History, require_node
 from appliance.control.compile import Desired, Known, compile_intent, surroundings
+from appliance.control.dirty import Dirty, Patience
 from appliance.control.health import Checker
-from appliance.control.reconcile import Outcome, Plans, Reconciler
+from appliance.control.reconcile import SUBSYSTEMS, Outcome, Plans, Reconciler
+from appliance.control.remains import kept_members, with_kept_routes
+from appliance.control.speakers import EngineRoom, Speakers, Speaking
 from appliance.control.tasks import Tasks
 from appliance.kernel.kernel import Kernel
 from appliance.kernel.port import Failure
-from appliance.model.errors import EngineError
-from appliance.model.facts import Compose, Fact, Route
+from appliance.model.errors import EdgewayError, InternalError, OperatorError
+from appliance.model.facts import Fact, Route
 from appliance.model.intent import Intent
-from appliance.model.marks import PROTO_BGP
 from appliance.state.diff import Change, Plan
 from appliance.state.store import Store
 from routing.attach import forwards
-from routing.bgp.values import Speaker
-from routing.engines.engine import Best, Engine, Event, Lost, Session, Synced
+from routing.engines.engine import Best, Event, Lost, Session, Synced
 from routing.fib import Fib, routes_of
-from services.edge import carried
 from services.feature import Runtime
 from services.health import targets
 
@@ -42,121 +41,107 @@ log = structlog.get_logger()
 
 #: Seconds for which changes are gathered before the loop acts on them.
 GATHER = 0.02
-#: Seconds between two looks at port blocks, and the least pause between two full reads of a subsystem.
-TICK, LEAST_PAUSE = 1.0, 0.2
-
-EngineFactory = Callable[[Speaker], Engine]
-
-
-@dataclass(slots=True)
-class Speaking:
-    """One BGP engine and what it was last told."""
-
-    engine: Engine
-    speaker: Speaker | None = None
-    synced: bool = False
-    detail: str = ""
-
-
-@dataclass(slots=True)
-class Dirty:
-    """What is out of date: the compiled state, or our picture of some subsystems."""
-
-    compiled: bool = False
-    subsystems: set[str] = field(default_factory=set)
-    event: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def mark(self, *subsystems: str) -> None:
-        """Mark the compile, or subsystems to be read again."""
-        if subsystems:
-            self.subsystems.update(subsystems)
-        else:
-            self.compiled = True
-        self.event.set()
-
-    def take(self) -> tuple[bool, set[str]]:
-        """Return and clear what is marked."""
-        taken = (self.compiled, self.subsystems)
-        self.compiled, self.subsystems = False, set()
-        self.event.clear()
-        return taken
+#: Seconds between two looks at port blocks and at what is pending, and after a failure of our own.
+TICK = 1.0
+#: Seconds between two reads of a subsystem at least; and a pause is at least so many times what the read took.
+LEAST_PAUSE, SHARE = 0.2, 10
+#: Subsystems whose objects take others along when they go.
+BELOW = frozenset({"namespaces", "links"})
 
 
 class Daemon:
     """One node. `run` serves until it is cancelled; everything else may be called from other tasks of the loop."""
 
-    def __init__(self, node: str, kernel: Kernel, store: Store, make_engine: EngineFactory) -> None:
+    def __init__(self, node: str, kernel: Kernel, store: Store, room: EngineRoom) -> None:
         """Wire the parts; nothing is touched before `run`."""
         self.node, self.kernel, self.store = node, kernel, store
         self.history = History(store)
         self.reconciler = Reconciler(kernel.ports)
         self.tasks = Tasks()
         self.dirty = Dirty()
-        self.checker = Checker(kernel.namespaces, self.tasks, self.dirty.mark)
+        self.checker = Checker(kernel.namespaces, self.tasks, self.dirty.compile)
         self.blocks = Blocks(store, kernel.conntrack)
-        self.engines: dict[str, Speaking] = {}
+        self.speakers = Speakers(self.tasks, room, self._learn, self.dirty.compile)
         self.intent: Intent | None = None
         self.desired = Desired(frozenset(), ())
         self.fib: Fib | None = None
         self.outcome = Outcome()
         self.revision = 0
-        self.reconciled = asyncio.Condition()
-        self.started = time.time()
-        self._make_engine = make_engine
-        self._kept_members: dict[Any, tuple[int, ...]] = {}
+        #: Why the file given at the start does not run, if an earlier intent runs instead.
+        self.notice = ""
+        self._installing = asyncio.Lock()
+        self._waiting: list[asyncio.Future[Outcome]] = []
+        self._heard = False
+        self._kept_members: dict[IPv4Address, tuple[int, ...]] = {}
+        self._patience = Patience()
+        self._costs: dict[str, float] = {}
 
     # -- intent ---------------------------------------------------------------------------------------------------
 
     async def load(self, text: str, file: str) -> Outcome:
-        """Commit an intent and wait until the kernel agrees; OperatorError changes nothing."""
-        return await self._install(self.history.commit(text, file, self.node))
+        """Commit an intent and wait until the kernel was led to it; OperatorError changes nothing."""
+        async with self._installing:
+            return await self._install(self.history.candidate(text, file, self.node))
 
     async def rollback(self) -> Outcome:
         """Run the previous intent again."""
-        return await self._install(self.history.rollback(self.node))
+        async with self._installing:
+            return await self._install(self.history.before(self.node))
 
-    async def _install(self, intent: Intent) -> Outcome:
-        self.intent = intent
-        around = surroundings(intent, self.node)
-        if self.fib is None:
-            self.fib = Fib(around)
-            self._remember_kernel()
-        else:
-            self._apply_routes(self.fib.around_changed(around))
-        await self.checker.watch(targets(intent, self.node))
-        wanted = self.revision + 1
-        self.dirty.mark()
-        async with self.reconciled:
-            await self.reconciled.wait_for(lambda: self.revision >= wanted)
-        log.info("intent-installed", node=self.node, revision=self.revision)
-        return self.outcome
+    async def resume(self, instead_of: OperatorError) -> Outcome:
+        """Run what ran before, because the file given at the start is wrong; raise that error if nothing ran."""
+        running = self.history.running
+        if running is None:
+            raise instead_of
+        async with self._installing:
+            try:
+                candidate = self.history.candidate(running.text, running.file, self.node)
+            except OperatorError as error:
+                log.warning("stored-intent-refused", number=running.number, error=str(error))
+                raise instead_of from error
+            log.warning("stored-intent-runs", number=running.number, file=running.file, refused=str(instead_of))
+            self.notice = f"intent {running.number} runs, because the file given at the start is wrong: {instead_of}"
+            return await self._install(candidate, notice=self.notice)
 
-    def _remember_kernel(self) -> None:
-        """Take over what an earlier daemon knew of VIP members: forwarding must not change before BGP has spoken."""
-        for fact in self.kernel.ports["compose"].read():
-            if isinstance(fact, Compose):
-                self._kept_members = dict(fact.members)
+    async def _install(self, candidate: Candidate, notice: str = "") -> Outcome:
+        """Commit a candidate that compiles, and wait for the round of the loop that compiles it."""
+        self._rehearse(candidate.intent)
+        self.history.commit(candidate)
+        self.intent, self.notice = candidate.intent, notice
+        told: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._waiting.append(told)
+        self.dirty.compile()
+        outcome = await told
+        log.info("intent-installed", node=self.node, number=candidate.version.number, pending=len(outcome.pending))
+        return outcome
 
-    def known(self) -> Known:
+    def _rehearse(self, intent: Intent) -> None:
+        """Compile before anything is committed: what cannot be compiled is our bug and must not replace what runs."""
+        try:
+            compile_intent(intent, self.node, self.known(intent))
+            surroundings(intent, self.node)
+        except EdgewayError:
+            raise
+        except Exception as error:
+            log.exception("compile-failed", node=self.node)
+            raise InternalError(f"this intent cannot be compiled, nothing was changed: {error!r}") from error
+
+    def known(self, intent: Intent) -> Known:
         """Return what is known at run time."""
-        runtime = Runtime(dict(self.blocks.taken), self.checker.down)
+        runtime = Runtime(self.blocks.taken(intent, self.node), self.checker.down)
         members = self.fib.members if self.fib is not None and self._heard else self._kept_members
         return Known(runtime, members)
 
-    @property
-    def _heard(self) -> bool:
-        """Whether BGP has told all best paths at least once since this daemon started."""
-        return any(speaking.synced for speaking in self.engines.values())
-
-    @property
-    def _forwards(self) -> bool:
-        """Whether best paths become routes here; on a route server they do not."""
-        return self.intent is not None and forwards(self.intent.nodes[self.node])
-
     def plan(self, intent: Intent) -> tuple[Plans, Desired]:
         """Return what an intent would change in the kernel, and the speakers it asks for; changes nothing."""
-        desired = compile_intent(intent, self.node, self.known())
-        return self.reconciler.plan(self._with_routes(desired.facts)), desired
+        require_node(intent, self.node)
+        desired = compile_intent(intent, self.node, self.known(intent))
+        fib, around = self.fib, surroundings(intent, self.node)
+        if fib is not None and fib.around != around:
+            other = Fib(around)
+            other.learn(fib.best.values() if forwards(intent.nodes[self.node]) else ())
+            fib = other
+        return self.reconciler.plan(self._with_routes(desired.facts, fib)), desired
 
     # -- the loop -------------------------------------------------------------------------------------------------
 
@@ -164,156 +149,216 @@ class Daemon:
         """Serve until cancelled. The engines are left running: they are adopted by the next daemon."""
         for name in self.kernel.ports:
             self.tasks.start(f"watch {name}", lambda name=name: self._watch_kernel(name))  # type: ignore[misc]
-        self.tasks.start("blocks", self._tick)
+        self.tasks.start("tick", self._tick)
         try:
             while True:
                 await self.dirty.event.wait()
                 await asyncio.sleep(GATHER)
-                try:
-                    await self._converge()
-                except Exception:
-                    log.exception("converge-failed", node=self.node)
-                    self.dirty.mark()
-                    await asyncio.sleep(1)
+                await self._round()
         finally:
             await self.tasks.stop()
-            for speaking in self.engines.values():
-                await speaking.engine.close(stop=False)
+            await self.speakers.close()
+            self._answer(InternalError("the daemon stops"))
 
-    async def _converge(self) -> None:
+    async def _round(self) -> None:
+        """Converge once. What fails by a bug of ours or of a port is told to who waits, and done again from scratch."""
+        waiting, self._waiting = self._waiting, []
         compiled, subsystems = self.dirty.take()
-        if self.intent is None:
+        try:
+            await self._converge(compiled=compiled, subsystems=subsystems)
+        except Exception as error:
+            log.exception("converge-failed", node=self.node)
+            self.outcome.settled = False
+            self.dirty.compile()
+            known = error if isinstance(error, EdgewayError) else InternalError(f"{error!r}; see the daemon's log")
+            self._answer(known, waiting)
+            await asyncio.sleep(TICK)
+        except BaseException:
+            self._waiting += waiting
+            raise
+        else:
+            self._answer(self.outcome, waiting)
+
+    def _answer(
+        self, answer: Outcome | EdgewayError, waiting: Collection[asyncio.Future[Outcome]] | None = None
+    ) -> None:
+        """Tell those who wait for an intent (all when none are given)."""
+        for told in self._waiting if waiting is None else waiting:
+            if told.done():
+                continue
+            if isinstance(answer, Outcome):
+                told.set_result(answer)
+            else:
+                told.set_exception(answer)
+
+    async def _converge(self, *, compiled: bool, subsystems: set[str]) -> None:
+        intent = self.intent
+        if intent is None:
             return
         if compiled:
-            desired = compile_intent(self.intent, self.node, self.known())
-            await self._withdraw(desired.speakers)
-            self._move(desired)
-            await self._speak(desired.speakers)
-            self.revision += 1
-            async with self.reconciled:
-                self.reconciled.notify_all()
+            await self._bring(intent)
         if subsystems:
-            self.outcome = self.reconciler.apply(self._with_routes(self.desired.facts), subsystems)
+            self._look_again(subsystems)
+
+    async def _bring(self, intent: Intent) -> None:
+        """Compile, withdraw, move the kernel, announce."""
+        changes = self._surround(intent)
+        desired = compile_intent(intent, self.node, self.known(intent))
+        kind = intent.nodes[self.node].engine
+        await self.speakers.withdraw(kind, desired.speakers)
+        self._move(desired)
+        self._apply_routes(changes)
+        await self.checker.watch(targets(intent, self.node))
+        await self.speakers.speak(kind, desired.speakers)
+        self.revision += 1
+
+    def _surround(self, intent: Intent) -> list[Change[Route]]:
+        """Let the FIB stand where the intent puts it; return what changes among the routes."""
+        around = surroundings(intent, self.node)
+        fib = self.fib
+        if fib is None:
+            self._kept_members = kept_members(self.kernel.ports)
+            self.fib = Fib(around)
+            return []
+        if not forwards(intent.nodes[self.node]):
+            fib.lost()
+            return fib.synced()
+        return fib.around_changed(around) if fib.around != around else []
 
     def _move(self, desired: Desired) -> None:
         """Lead the kernel to a new desired state, by the difference where the old one is known to stand."""
         old, self.desired = self.desired, desired
         if old.facts and self.outcome.done:
+            self.outcome.settled = False
             self.outcome = self.reconciler.move(old.facts, desired.facts)
         if not old.facts or not self.outcome.done:
-            self.outcome = self.reconciler.apply(self._with_routes(desired.facts))
+            self.outcome.settled = False
+            self.outcome = self.reconciler.apply(self._with_routes(desired.facts, self.fib))
 
-    def _with_routes(self, facts: frozenset[Fact]) -> frozenset[Fact]:
+    def _look_again(self, subsystems: set[str]) -> None:
+        """Read subsystems, and what is pending, and lead them back; everything, if something below was made anew."""
+        begun = time.monotonic()
+        names = subsystems | {_subsystem(failure.fact) for failure in self.outcome.pending}
+        facts = self._with_routes(self.desired.facts, self.fib)
+        self.outcome = self.reconciler.apply(facts, names)
+        if BELOW & self.outcome.changed.keys():
+            self.outcome = self.reconciler.apply(facts)
+        self._costs |= dict.fromkeys(names, time.monotonic() - begun)
+
+    def _with_routes(self, facts: frozenset[Fact], fib: Fib | None) -> tuple[Fact, ...]:
         """Add BGP's routes: those of the FIB, and until BGP has spoken those the kernel still has."""
-        fib = self.fib
-        if fib is None:
-            return facts
-        routes: dict[Any, Route] = {route.key: route for route in routes_of(fib)}
-        if not self._heard:
-            for fact in self.kernel.ports["routes"].read():
-                if isinstance(fact, Route) and fact.proto == PROTO_BGP:
-                    routes.setdefault(fact.key, fact)
-        return facts | frozenset(routes.values())
+        routes = () if fib is None else routes_of(fib)
+        return (*facts, *routes) if self._heard else with_kept_routes(self.kernel.ports, facts, routes)
 
     # -- engines --------------------------------------------------------------------------------------------------
 
-    async def _withdraw(self, wanted: tuple[Speaker, ...]) -> None:
-        """Tell running engines what is no longer announced, before the kernel stops serving it."""
-        for speaker in wanted:
-            speaking = self.engines.get(speaker.name)
-            if speaking is None or speaking.speaker is None:
-                continue
-            keep = {announcement.prefix for announcement in speaker.announcements}
-            rest = tuple(a for a in speaking.speaker.announcements if a.prefix in keep)
-            if len(rest) < len(speaking.speaker.announcements):
-                await self._tell(speaking, replace(speaking.speaker, announcements=rest))
-
-    async def _speak(self, wanted: tuple[Speaker, ...]) -> None:
-        for name in self.engines.keys() - {speaker.name for speaker in wanted}:
-            await self.tasks.stop(f"engine {name}")
-            await self.engines.pop(name).engine.close(stop=True)
-        for speaker in wanted:
-            if speaker.name not in self.engines:
-                self.engines[speaker.name] = Speaking(self._make_engine(speaker))
-            speaking = self.engines[speaker.name]
-            if await self._tell(speaking, speaker):
-                self.tasks.start(f"engine {speaker.name}", lambda s=speaking: self._watch_engine(s))  # type: ignore[misc]
-
-    async def _tell(self, speaking: Speaking, speaker: Speaker) -> bool:
-        if speaking.speaker == speaker:
-            return True
-        try:
-            await speaking.engine.apply(speaker)
-        except EngineError as error:
-            speaking.detail = str(error)
-            log.warning("engine-refused", speaker=speaker.name, error=str(error), retry=error.retry)
-            if error.retry:
-                asyncio.get_running_loop().call_later(TICK, self.dirty.mark)
-            return False
-        speaking.speaker, speaking.detail = speaker, ""
-        return True
-
-    async def _watch_engine(self, speaking: Speaking) -> None:
-        async for events in speaking.engine.watch():
-            self._learn(speaking, events)
-
     def _learn(self, speaking: Speaking, events: tuple[Event, ...]) -> None:
-        fib = self.fib
-        assert fib is not None  # noqa: S101 - engines start after the first intent
-        before = fib.members
-        changes = fib.learn(event for event in events if isinstance(event, Best) and self._forwards)
+        """Take what an engine tells, in its order, into the FIB and on into the kernel."""
+        fib, intent = self.fib, self.intent
+        if fib is None or intent is None:  # engines are started after the first intent
+            raise InternalError(f"{speaking.name} speaks too early")
+        # On a route server best paths become nothing.
+        routing = forwards(intent.nodes[self.node])
+        before, changes = fib.members, list[Change[Route]]()
         for event in events:
-            if isinstance(event, Session):
-                log.info("session", name=event.name, state=event.state.value, detail=event.detail)
-            elif isinstance(event, Lost):
-                log.warning("engine-lost", speaker=speaking.speaker and speaking.speaker.name, detail=event.detail)
-                fib.lost()
-            elif isinstance(event, Synced):
-                changes += self._on_synced(speaking, fib)
+            match event:
+                case Best():
+                    changes += fib.learn((event,)) if routing else ()
+                case Session():
+                    log.info("session", name=event.name, state=event.state.value, detail=event.detail)
+                case Lost():
+                    log.warning("engine-lost", speaker=speaking.name, detail=event.detail)
+                    speaking.synced, speaking.lost = False, event.detail or "lost"
+                    fib.lost()
+                case Synced():
+                    changes += self._on_synced(speaking, fib)
         self._apply_routes(changes)
-        if fib.members != before or any(isinstance(event, Synced) for event in events):
-            self.dirty.mark()
+        if fib.members != before:
+            self.dirty.compile()
 
     def _on_synced(self, speaking: Speaking, fib: Fib) -> list[Change[Route]]:
-        first = not speaking.synced
-        speaking.synced = True
-        log.info("engine-synced", speaker=speaking.speaker and speaking.speaker.name, prefixes=len(fib.best))
-        if first:
-            self.dirty.mark("routes")
+        log.info("engine-synced", speaker=speaking.name, prefixes=len(fib.best))
+        speaking.synced, speaking.lost = True, ""
+        if not self._heard:
+            # From now on BGP knows better than what an earlier daemon left.
+            self._heard = True
+            self.dirty.look(("routes",))
+            self.dirty.compile()
         return fib.synced()
 
-    def _apply_routes(self, changes: list[Change[Route]]) -> None:
-        if not changes:
+    def _apply_routes(self, changes: Iterable[Change[Route]]) -> None:
+        net = _net(changes)
+        if not net:
             return
-        refused = self.kernel.ports["routes"].apply(Plan(tuple(changes)))
+        try:
+            refused = self.kernel.ports["routes"].apply(Plan(net))
+        except EdgewayError:
+            self.dirty.look(("routes",))
+            raise
+        keys = {change.fact.key for change in net}
+        waiting = (f for f in self.outcome.pending if not (isinstance(f.fact, Route) and f.fact.key in keys))
+        self.outcome.pending = (*waiting, *refused)
         if refused:
-            self.outcome.pending = (*self.outcome.pending, *refused)
             log.info("routes-refused", count=len(refused), first=str(refused[0].error))
 
     # -- kernel and time ------------------------------------------------------------------------------------------
 
     async def _watch_kernel(self, name: str) -> None:
         """Read a subsystem again after it changed under us; the pause grows with what a read costs."""
-        async for _ in self.kernel.ports[name].watch():
-            begun = time.monotonic()
-            self.dirty.mark(name)
-            await asyncio.sleep(max(LEAST_PAUSE, 10 * (time.monotonic() - begun)))
+        reasons = self.kernel.ports[name].watch()
+        try:
+            async for _ in reasons:
+                self.dirty.look((name,))
+                await asyncio.sleep(max(LEAST_PAUSE, SHARE * self._costs.get(name, 0.0)))
+        finally:
+            if isinstance(reasons, AsyncGenerator):
+                await reasons.aclose()
 
     async def _tick(self) -> None:
+        cost = 0.0
         while True:
-            await asyncio.sleep(TICK)
-            if self.intent is None:
+            await asyncio.sleep(max(TICK, SHARE * cost))
+            begun = time.monotonic()
+            intent = self.intent
+            if intent is None:
                 continue
-            vpcs = carried(self.intent, self.node) if "host" in self.intent.nodes[self.node].roles else ()
-            if self.blocks.step(self.intent, self.node, vpcs, time.monotonic()):
-                self.dirty.mark()
-            if any(failure.error.retry for failure in self.outcome.pending):
-                self.dirty.mark(*self.kernel.ports)
+            if "host" in intent.nodes[self.node].roles and await self.blocks.step(
+                intent, self.node, self.speakers.announced, begun
+            ):
+                self.dirty.compile()
+            if self._patience.again(self.outcome.pending, begun):
+                self.dirty.look(_subsystem(failure.fact) for failure in self.outcome.pending)
+            cost = time.monotonic() - begun
 
     def pending(self) -> tuple[Failure, ...]:
         """Return what the kernel refused and what still waits."""
         return self.outcome.pending
 
+    @property
+    def converged(self) -> bool:
+        """Whether an intent runs, and kernel and engines were led to it."""
+        engines = self.speakers.running.values()
+        quiet = self.revision > 0 and not self.dirty.compiled
+        return quiet and self.outcome.done and all(s.synced and not s.detail for s in engines)
+
     def engine_details(self) -> Mapping[str, str]:
         """Return what is wrong with each engine, if anything."""
-        return {name: speaking.detail for name, speaking in self.engines.items() if speaking.detail}
+        return self.speakers.details
+
+
+def _subsystem(fact: object) -> str:
+    """Return the name of the subsystem that holds a fact."""
+    return next(name for name, kinds in SUBSYSTEMS if isinstance(fact, kinds))
+
+
+def _net(changes: Iterable[Change[Route]]) -> tuple[Change[Route], ...]:
+    """Join the changes of each route to one: a port may apply the changes of a plan in an order of its own."""
+    ends: dict[object, tuple[Route | None, Route | None]] = {}
+    for change in changes:
+        old, _ = ends.get(change.fact.key, (change.old, None))
+        ends[change.fact.key] = (old, change.new)
+    return tuple(
+        Change("delete" if new is None else "create" if old is None else "update", old, new)
+        for old, new in ends.values()
+        if old != new
+    )

@@ -1,10 +1,13 @@
-"""Checks backends from inside their VPC: a TCP connection each interval; the automaton is `services.health`."""
+"""Checks backends from inside their VPC: a TCP connection each interval; the automaton is `services.health`.
+
+Called by `appliance.control.daemon`, which is told when the set of targets that are down changes.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 
@@ -42,30 +45,36 @@ class Checker:
         """`changed` is called after `down` changed."""
         self._namespaces, self._tasks, self._changed = namespaces, tasks, changed
         self._verdicts: dict[Target, Verdict] = {}
+        self._wanted: dict[Target, Health] = {}
 
     @property
     def down(self) -> frozenset[tuple[str, str, int]]:
         """The targets that are down, as `Runtime.down` names them."""
         return frozenset(target.key for target, verdict in self._verdicts.items() if not verdict.up)
 
-    async def watch(self, wanted: dict[Target, Health]) -> None:
-        """Check exactly these targets from now on; verdicts of those that stay are kept."""
-        gone = self._verdicts.keys() - wanted.keys()
-        await self._tasks.stop(*(self._name(target) for target in self._verdicts))
-        for target in gone:
-            del self._verdicts[target]
-        for target, health in wanted.items():
+    async def watch(self, wanted: Mapping[Target, Health]) -> None:
+        """Check exactly these targets from now on; verdicts and checks of those that stay go on undisturbed."""
+        old, self._wanted = self._wanted, dict(wanted)
+        for target in old.keys() - wanted.keys():
+            self._verdicts.pop(target, None)
+        for target in wanted:
             self._verdicts.setdefault(target, Verdict())
-            self._tasks.start(self._name(target), lambda t=target, h=health: self._loop(t, h))  # type: ignore[misc]
+        other = [self._name(target) for target, health in old.items() if wanted.get(target) != health]
+        if other:
+            await self._tasks.stop(*other)
+        for target in self._wanted:
+            self._tasks.start(self._name(target), lambda t=target: self._loop(t))  # type: ignore[misc]
 
     @staticmethod
     def _name(target: Target) -> str:
-        return f"health {target.vpc}/{target.guest}:{target.port}"
+        return f"health {target.vpc}/{target.guest} {target.address}:{target.port}"
 
-    async def _loop(self, target: Target, health: Health) -> None:
-        while True:
+    async def _loop(self, target: Target) -> None:
+        while (health := self._wanted.get(target)) is not None:
             good = await check(self._namespaces, target, health.timeout)
-            before = self._verdicts[target]
+            before = self._verdicts.get(target)
+            if before is None:
+                return
             after = self._verdicts[target] = before.observe(good, health)
             if after.up != before.up:
                 log.info("backend-health", vpc=target.vpc, guest=target.guest, port=target.port, up=after.up)

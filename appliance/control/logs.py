@@ -1,4 +1,4 @@
-"""Logging: one named event per thing that happened; JSON unless a terminal reads it."""
+"""Logging: one named event per thing that happened; JSON unless a terminal reads it. Called once, by the daemon's start."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ import os
 import sys
 
 import structlog
+from structlog.typing import Processor
 
 
 def configure() -> None:
-    """Set structlog up; EDGEWAY_LOG=json|console overrides what the output is."""
+    """Set structlog up to write to standard error; EDGEWAY_LOG=json|console overrides what the output is."""
     chosen = os.environ.get("EDGEWAY_LOG") or ("console" if sys.stderr.isatty() else "json")
-    renderer = structlog.dev.ConsoleRenderer() if chosen == "console" else structlog.processors.JSONRenderer()
+    # The console renderer draws exceptions itself, with colours.
+    last: list[Processor] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    if chosen == "console":
+        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
+            *last,
         ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,

@@ -3,76 +3,105 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import structlog
-from routing.engines.exabgp import ExaBgpEngine
-from routing.engines.gobgp import GoBgpEngine
 
 from appliance.control.daemon import Daemon
+from appliance.control.engine_room import RealEngines
 from appliance.control.logs import configure
+from appliance.control.tasks import Tasks
 from appliance.kernel.kernel import Kernel
-from appliance.model.errors import OperatorError
-from appliance.model.intent import EngineName
-from appliance.model.load import load, read
+from appliance.model.errors import EdgewayError, OperatorError
+from appliance.model.load import read
 from appliance.state.store import SqliteStore
-from routing.bgp.values import Speaker
-from routing.engines.engine import Engine
 
 log = structlog.get_logger()
 RUNTIME = Path("/run/edgeway")
-
-_ENGINES: dict[EngineName, Callable[[Path], Engine]] = {"gobgp": GoBgpEngine, "exabgp": ExaBgpEngine}
 
 Serve = Callable[[Daemon], Coroutine[Any, Any, None]]
 
 
 def run_daemon(file: Path, node: str, state: Path, serve: Serve) -> None:
-    """Run until SIGTERM or SIGINT; SIGHUP reads the file again."""
+    """Run until SIGTERM or SIGINT; SIGHUP reads the file again.
+
+    A wrong file at the start does not stop what ran before: the stored intent runs on. Without one, OperatorError.
+    """
     configure()
-    store = SqliteStore(state / "state.db")
-    engine = _engine_name(file, node)
-    daemon = Daemon(node, Kernel.real(), store, lambda speaker: _make(engine, speaker))
-    asyncio.run(_main(daemon, file, read(file), serve))
+    with _alone(state):
+        store = SqliteStore(state / "state.db")
+        daemon = Daemon(node, Kernel.real(), store, RealEngines(RUNTIME))
+        asyncio.run(_main(daemon, file, serve))
 
 
-def _engine_name(file: Path, node: str) -> EngineName:
-    intent = load(file)
-    if node not in intent.nodes:
-        raise OperatorError.of(f"{file} has no node {node}", "nodes: " + ", ".join(sorted(intent.nodes)))
-    return intent.nodes[node].engine
-
-
-def _make(engine: EngineName, speaker: Speaker) -> Engine:
-    return _ENGINES[engine](RUNTIME / speaker.name)
-
-
-async def _main(daemon: Daemon, file: Path, text: str, serve: Serve) -> None:
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, lambda: daemon.tasks.start("reload", lambda: _reload(daemon, file)))
-    daemon.tasks.start("api", lambda: serve(daemon))
-    daemon.tasks.start("daemon", daemon.run)
-    await daemon.load(text, str(file))
-    _notify("READY=1")
-    log.info("ready", node=daemon.node)
-    await stop.wait()
-    log.info("stopping", node=daemon.node)
-    await daemon.tasks.stop()
-
-
-async def _reload(daemon: Daemon, file: Path) -> None:
+@contextmanager
+def _alone(state: Path) -> Iterator[None]:
+    """Hold the lock of the state directory: two daemons would undo each other's work."""
     try:
-        await daemon.load(read(file), str(file))
-    except OperatorError as error:
-        log.error("reload-refused", file=str(file), error=str(error))  # noqa: TRY400 - findings, not a traceback
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = (state / "lock").open("a", encoding="ascii")
+    except OSError as error:
+        raise OperatorError.of(f"{state}: {error.strerror}", "give a directory of root's with --state") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            hint = "stop it first, or change its intent with `edgeway reload`"
+            raise OperatorError.of(f"another daemon runs on {state}", hint) from error
+        yield
+
+
+async def _main(daemon: Daemon, file: Path, serve: Serve) -> None:
+    """Serve until a signal cancels this task."""
+    loop, me, hangup = asyncio.get_running_loop(), asyncio.current_task(), asyncio.Event()
+    if me is not None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, me.cancel)
+    loop.add_signal_handler(signal.SIGHUP, hangup.set)
+    tasks = Tasks()
+    tasks.start("api", lambda: serve(daemon))
+    tasks.start("daemon", daemon.run)
+    try:
+        await _begin(daemon, file)
+        _notify("READY=1")
+        log.info("ready", node=daemon.node)
+        await _reloads(daemon, file, hangup)
+    except asyncio.CancelledError:
+        log.info("stopping", node=daemon.node)
+        _notify("STOPPING=1")
+    finally:
+        await tasks.stop()
+
+
+async def _begin(daemon: Daemon, file: Path) -> None:
+    """Run the file's intent, or the stored one if the file is wrong. What only failed is tried again by the daemon."""
+    try:
+        try:
+            await daemon.load(read(file), str(file))
+        except OperatorError as error:
+            await daemon.resume(error)
+    except EdgewayError as error:
+        if daemon.intent is None:
+            raise
+        log.error("start-incomplete", node=daemon.node, error=str(error))  # noqa: TRY400 - logged where it happened
+
+
+async def _reloads(daemon: Daemon, file: Path, hangup: asyncio.Event) -> None:
+    """Read the file again at every SIGHUP; one that comes during a reload makes another."""
+    while True:
+        await hangup.wait()
+        hangup.clear()
+        try:
+            await daemon.load(read(file), str(file))
+        except EdgewayError as error:
+            log.error("reload-refused", file=str(file), error=str(error))  # noqa: TRY400 - findings, not a traceback
 
 
 def _notify(text: str) -> None:

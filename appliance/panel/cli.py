@@ -1,72 +1,116 @@
 """The command `edgeway`: check, plan, run, show, reload, rollback, reference, lab.
 
-Exit codes: 0 done; 1 something failed; 2 wrong usage; 3 the intent has findings.
+Exit codes: 0 done; 1 something failed; 2 wrong usage; 3 the intent has findings. With --json standard output holds JSON
+and nothing else. Every command loads what it needs itself, so that `check` and `--help` answer at once.
 """
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from typer.core import TyperGroup
 
 from appliance.model.errors import EdgewayError, OperatorError
-from appliance.model.load import load
 from appliance.panel import lab_cli, tables
 from appliance.panel.client import SOCKET, Client
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="BGP route server and VPC edge of a zone.")
+FINDINGS = 3
+
+
+def exit_code(error: EdgewayError) -> int:
+    """Return FINDINGS if something stands wrong in a file, else 1."""
+    return FINDINGS if isinstance(error, OperatorError) and any(finding.line for finding in error.findings) else 1
+
+
+def complain(error: EdgewayError) -> None:
+    """Tell an error on standard error: what is wrong, who must act, whether trying again can help."""
+    text = str(error)
+    if not isinstance(error, OperatorError):
+        again = "trying again can help" if error.retry else "trying again will not help"
+        text = f"{text} ({error.who} must act; {again})"
+    tables.console(stderr=True).print(text, soft_wrap=True)
+
+
+class Commands(TyperGroup):
+    """Errors of ours are told in their own words, never as a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except EdgewayError as error:
+            complain(error)
+            raise typer.Exit(exit_code(error)) from error
+
+
+app = typer.Typer(
+    cls=Commands, no_args_is_help=True, add_completion=False, help="BGP route server and VPC edge of a zone."
+)
 show_app = typer.Typer(no_args_is_help=True, help="What the daemon on this node knows and does.")
 app.add_typer(show_app, name="show")
 app.add_typer(lab_cli.app, name="lab")
-
-out = Console()
-err = Console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 Socket = Annotated[Path, typer.Option("--socket", help="The daemon's socket.")]
 File = Annotated[Path, typer.Argument(help="Intent file of the zone.")]
 NodeName = Annotated[str, typer.Option("--node", help="Name of this node in the intent.")]
+State = Annotated[Path, typer.Option("--state", help="Where what must outlive the daemon is kept.")]
 
-FINDINGS = 3
+
+def _show(rows: Any, *, as_json: bool, empty: str = "nothing to show") -> None:
+    tables.show(rows, as_json=as_json, out=tables.console(), empty=empty)
 
 
 @app.command()
 def check(file: File, as_json: Json = False) -> None:  # noqa: FBT002 - a flag of the command line
     """List everything that is wrong in an intent file, with line and column."""
+    from appliance.model.load import load  # noqa: PLC0415 - loads the model
+
     try:
         intent = load(file)
     except OperatorError as error:
-        rows = [{f: getattr(finding, f) for f in finding.__slots__} for finding in error.findings]
         if as_json:
-            tables.show(rows, as_json=True, console=out)
+            rows = [{f: getattr(finding, f) for f in finding.__slots__} for finding in error.findings]
+            _show(rows, as_json=True)
         else:
-            out.print(str(error), markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(FINDINGS) from error
+            tables.console().print(str(error), soft_wrap=True)
+        raise typer.Exit(exit_code(error)) from error
     message = f"{file}: {len(intent.nodes)} nodes, {len(intent.peers)} peers, {len(intent.vpcs)} VPCs: nothing wrong"
-    tables.show([] if as_json else {"checked": message}, as_json=as_json, console=out)
+    _show([], as_json=as_json, empty=message)
 
 
 @app.command()
 def plan(file: File, node: NodeName, as_json: Json = False, socket: Socket = SOCKET) -> None:  # noqa: FBT002
     """Show what an intent would change on this node; changes nothing."""
-    intent = load(file)
-    client = Client(socket)
-    if client.answers:
-        rows = client.post("plan", {"text": file.read_text(encoding="utf-8"), "file": str(file)})
-    else:
-        from appliance.control.standalone import plan_without_daemon  # noqa: PLC0415 - loads the kernel ports
-        from appliance.panel.views import plan_rows  # noqa: PLC0415
+    from appliance.model.load import read  # noqa: PLC0415 - loads the model
 
+    client, text = Client(socket), read(file)
+    if client.answers:
+        rows = client.post("plan", {"text": text, "file": str(file), "node": node})
+    else:
+        rows = _plan_alone(text, file, node)
+    _show(rows, as_json=as_json, empty="nothing would change")
+
+
+def _plan_alone(text: str, file: Path, node: str) -> Any:
+    from appliance.control.commit import parse_for  # noqa: PLC0415
+
+    intent = parse_for(node, text, str(file))
+    from appliance.control.standalone import plan_without_daemon  # noqa: PLC0415 - loads the kernel ports
+    from appliance.panel.views import plan_rows  # noqa: PLC0415
+
+    try:
         plans, desired = plan_without_daemon(intent, node)
-        rows = plan_rows(plans, desired, ())
-    tables.show(rows, as_json=as_json, console=out, empty="nothing would change")
+    except PermissionError as error:
+        raise OperatorError.of(f"the kernel may not be read: {error.strerror}", "run it as root") from error
+    return plan_rows(plans, desired, ())
 
 
 @app.command()
-def run(file: File, node: NodeName, state: Path = Path("/var/lib/edgeway"), socket: Socket = SOCKET) -> None:
+def run(file: File, node: NodeName, state: State = Path("/var/lib/edgeway"), socket: Socket = SOCKET) -> None:
     """Run the daemon of a node: bring kernel and BGP to the intent and keep them there."""
     from appliance.control.main import run_daemon  # noqa: PLC0415 - loads kernel ports and engines
     from appliance.panel.api import serve  # noqa: PLC0415
@@ -77,15 +121,15 @@ def run(file: File, node: NodeName, state: Path = Path("/var/lib/edgeway"), sock
 @app.command()
 def reload(file: File, as_json: Json = False, socket: Socket = SOCKET) -> None:  # noqa: FBT002
     """Make a changed intent the running one; only what changed is touched, a bad one changes nothing."""
-    load(file)
-    rows = Client(socket).post("reload", {"text": file.read_text(encoding="utf-8"), "file": str(file)})
-    tables.show(rows, as_json=as_json, console=out)
+    from appliance.model.load import read  # noqa: PLC0415 - loads the model
+
+    _show(Client(socket).post("reload", {"text": read(file), "file": str(file)}), as_json=as_json)
 
 
 @app.command()
 def rollback(as_json: Json = False, socket: Socket = SOCKET) -> None:  # noqa: FBT002
     """Make the previous intent the running one again."""
-    tables.show(Client(socket).post("rollback"), as_json=as_json, console=out)
+    _show(Client(socket).post("rollback"), as_json=as_json)
 
 
 @app.command()
@@ -100,13 +144,13 @@ def reference() -> None:
 def show_route(prefix: str, as_json: Json = False, socket: Socket = SOCKET) -> None:  # noqa: FBT002
     """Say which path of a prefix won, from whom, and why the others did not or were refused."""
     rows = Client(socket).show("routes", prefix=prefix)
-    tables.show(rows, as_json=as_json, console=out, empty=f"nobody announces {prefix}")
+    _show(rows, as_json=as_json, empty=f"nobody announces {prefix}")
 
 
 def _show_command(name: str, text: str) -> None:
     @show_app.command(name, help=text)
     def command(as_json: Json = False, socket: Socket = SOCKET) -> None:  # noqa: FBT002
-        tables.show(Client(socket).show(name), as_json=as_json, console=out)
+        _show(Client(socket).show(name), as_json=as_json)
 
 
 for _name, _text in {
@@ -114,11 +158,20 @@ for _name, _text in {
     "nodes": "The nodes of the zone.",
     "neighbors": "BGP sessions of this node.",
     "vpcs": "VPCs: guests, port blocks, VIPs.",
-    "flows": "Live flows with their translations.",
     "capabilities": "What this kernel offers, and what is used instead.",
     "plan": "What is not yet as the running intent wants it.",
 }.items():
     _show_command(_name, _text)
+
+
+@show_app.command("flows")
+def show_flows(
+    vpc: Annotated[str, typer.Option(help="Only flows of this VPC.")] = "",
+    as_json: Json = False,  # noqa: FBT002
+    socket: Socket = SOCKET,
+) -> None:
+    """Live flows with their translations."""
+    _show(Client(socket).show("flows", vpc=vpc), as_json=as_json)
 
 
 @show_app.command("routes")
@@ -128,17 +181,9 @@ def show_routes(
     socket: Socket = SOCKET,
 ) -> None:
     """Paths received, refused ones too, and originated."""
-    tables.show(Client(socket).show("routes", neighbor=neighbor), as_json=as_json, console=out)
+    _show(Client(socket).show("routes", neighbor=neighbor), as_json=as_json)
 
 
 def main() -> None:
-    """Run the command line; errors of ours are told in their own words, never as a traceback."""
-    try:
-        app()
-    except OperatorError as error:
-        err.print(str(error), markup=False, highlight=False, soft_wrap=True)
-        sys.exit(FINDINGS if any(finding.line for finding in error.findings) else 1)
-    except EdgewayError as error:
-        again = "trying again can help" if error.retry else "trying again will not help"
-        err.print(f"{error} ({error.who} must act; {again})", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(1)
+    """Run the command line."""
+    app()

@@ -1,24 +1,26 @@
-"""`edgeway lab up | down | status | watch | exec`: labs from containerlab files, by namespaces alone."""
+"""`edgeway lab up | down | status | watch | exec`: labs from containerlab files, by namespaces alone.
+
+The runner is loaded by the command that needs it: `edgeway check` and `--help` pass through here too.
+"""
 
 from __future__ import annotations
 
-import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console, Group
-from rich.live import Live
+from rich.console import Group
 from rich.text import Text
 
 from appliance.panel import tables
-from appliance.panel.lab import runner
-from appliance.panel.lab.observe import Report, observe
+
+if TYPE_CHECKING:
+    from appliance.panel.lab.observe import Report
 
 app = typer.Typer(no_args_is_help=True, help="Labs from containerlab files, by namespaces alone.")
-out = Console()
 
 Topology = Annotated[Path, typer.Argument(help="Topology file (.clab.yml).")]
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of tables.")]
@@ -51,20 +53,30 @@ def _title(path: Path, begun: float, report: Report) -> str:
     )
 
 
+def look(path: Path) -> Report:
+    """Ask every daemon and try every check once."""
+    from appliance.panel.lab.observe import observe  # noqa: PLC0415 - loads the model and the runner
+
+    return observe(path)
+
+
 def converge(path: Path, within: float = WITHIN) -> Report:
     """Look until everything is green or time is up; with a terminal, show it live."""
+    from rich.live import Live  # noqa: PLC0415 - for this and `watch` only
+
+    out = tables.console()
     begun = time.monotonic()
-    report = observe(path)
+    report = look(path)
     if not out.is_terminal:
         while not report.green and time.monotonic() - begun < within:
             time.sleep(PAUSE)
-            report = observe(path)
+            report = look(path)
         out.print(render(report, _title(path, begun, report)))
         return report
     with Live(render(report, _title(path, begun, report)), console=out, auto_refresh=False) as live:
         while not report.green and time.monotonic() - begun < within:
             time.sleep(PAUSE)
-            report = observe(path)
+            report = look(path)
             live.update(render(report, _title(path, begun, report)), refresh=True)
     return report
 
@@ -72,27 +84,32 @@ def converge(path: Path, within: float = WITHIN) -> Report:
 @app.command()
 def up(path: Topology) -> None:
     """Bring a lab up, show it converge, leave it up."""
+    from appliance.panel.lab import runner  # noqa: PLC0415
+
+    out = tables.console()
     begun = time.monotonic()
-    runner.up(path, progress=lambda line: out.print(line, highlight=False, markup=False))
+    runner.up(path, progress=out.print)
     report = converge(path)
     out.print(f"{'every check is green' if report.green else 'NOT converged'} after {time.monotonic() - begun:.1f} s")
     if not report.green:
         raise typer.Exit(1)
-    out.print(f"next: edgeway lab exec {path} NODE edgeway show routes; edgeway lab down {path}", highlight=False)
+    out.print(f"next: edgeway lab exec {path} NODE edgeway show routes; edgeway lab down {path}", soft_wrap=True)
 
 
 @app.command()
 def down(path: Topology) -> None:
     """Take a lab down; nothing of it is left."""
-    runner.down(path, progress=lambda line: out.print(line, highlight=False, markup=False))
+    from appliance.panel.lab import runner  # noqa: PLC0415
+
+    runner.down(path, progress=tables.console().print)
 
 
 @app.command()
 def status(path: Topology, as_json: Json = False) -> None:  # noqa: FBT002 - a flag of the command line
     """Show every node and try every check once."""
-    report = observe(path)
+    report, out = look(path), tables.console()
     if as_json:
-        tables.show(asdict(report), as_json=True, console=out)
+        tables.show(asdict(report) | {"green": report.green}, as_json=True, out=out)
     else:
         out.print(render(report, path.name))
     if not report.green:
@@ -102,16 +119,23 @@ def status(path: Topology, as_json: Json = False) -> None:  # noqa: FBT002 - a f
 @app.command()
 def watch(path: Topology) -> None:
     """Show the lab live until interrupted."""
+    from rich.live import Live  # noqa: PLC0415
+
     begun = time.monotonic()
-    report = observe(path)
-    with Live(render(report, path.name), console=out, auto_refresh=False) as live:
+    report = look(path)
+    with (
+        suppress(KeyboardInterrupt),
+        Live(render(report, path.name), console=tables.console(), auto_refresh=False) as live,
+    ):
         while True:
             live.update(render(report, _title(path, begun, report)), refresh=True)
             time.sleep(PAUSE)
-            report = observe(path)
+            report = look(path)
 
 
 @app.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 def execute(path: Topology, node: str, command: Annotated[list[str], typer.Argument()]) -> None:
     """Run a command inside a node, e.g. `edgeway lab exec labs/az/az.clab.yml h1 ip route`."""
-    sys.exit(runner.exec_in(path, node, command))
+    from appliance.panel.lab import runner  # noqa: PLC0415
+
+    raise typer.Exit(runner.exec_in(path, node, command))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,17 @@ _STYLES = {
     "delete": "red",
     "update": "yellow",
 }
+
+
+#: Columns of what is not a terminal: a file or a pipe folds nothing.
+WIDE = 1000
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Make a console that prints what it is given: an address like 2001:db8:a::1 is no emoji code, a path no link."""
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else WIDE
+    return Console(stderr=stderr, emoji=False, highlight=False, markup=False, width=width)
 
 
 def cell(value: Any) -> Text:
@@ -45,13 +57,14 @@ def table(rows: Sequence[dict[str, Any]], title: str = "") -> Table:
     return made
 
 
-def show(rows: Any, *, as_json: bool, console: Console, empty: str = "nothing to show") -> None:
+def show(rows: Any, *, as_json: bool, out: Console, empty: str = "nothing to show") -> None:
     """Print rows, or one row upright, or everything as JSON."""
     if as_json:
-        console.print(json.dumps(rows, indent=2), soft_wrap=True, highlight=False, markup=False)
+        # Not `print`: it would look for things to draw in what is meant for programs.
+        out.file.write(json.dumps(rows, indent=2) + "\n")
     elif isinstance(rows, dict):
-        console.print(table([{"key": key, "value": value} for key, value in rows.items()]))
+        out.print(table([{"key": key, "value": value} for key, value in rows.items()]))
     elif rows:
-        console.print(table(rows))
+        out.print(table(rows))
     else:
-        console.print(empty)
+        out.print(empty)

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import Awaitable, Callable
-from ipaddress import IPv4Address, ip_network
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from ipaddress import ip_network
 from typing import Any
 
+from appliance.control.blocks import FIRST
 from appliance.control.compile import Desired
 from appliance.control.daemon import Daemon
 from appliance.control.reconcile import Plans, changes
 from appliance.kernel import probe
-from appliance.kernel.conntrack import CtEntry
+from appliance.kernel.conntrack_codec import CtEntry, CtTuple
 from appliance.model.describe import describe, hop
 from appliance.model.errors import EngineError, KernelError, OperatorError
 from appliance.model.facts import Namespace
-from appliance.model.intent import Intent, Vpc
+from appliance.model.intent import Intent, Vip, Vpc
 from appliance.model.marks import vpc_namespace
 from routing.bgp.values import Attributes, Network, Speaker
 from routing.engines.engine import RouteView, SessionState, SessionView
-from routing.fib import explain
+from routing.fib import Fib, explain
 from services.edge import carried
 from services.nat import own_blocks
 from services.place import Place
 
 Row = dict[str, Any]
-#: At most this many flows of each VPC are shown.
-FLOWS = 1000
+#: At most this many flows of each VPC are shown; after so many others get their turn.
+FLOWS, AT_ONCE = 1000, 100
+PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 132: "sctp"}
+IPV6 = 6
 
 
 def _intent(daemon: Daemon) -> Intent:
@@ -44,10 +47,11 @@ async def status(daemon: Daemon) -> Row:
     return {
         "node": daemon.node,
         "intent": None if running is None else {"file": running.file, "number": running.number},
+        "notice": daemon.notice,
         "revision": daemon.revision,
-        "converged": daemon.outcome.done and up == len(sessions) and not daemon.engine_details(),
+        "converged": daemon.converged and up == len(sessions),
         "sessions": {"established": up, "configured": len(sessions)},
-        "synced": {name: speaking.synced for name, speaking in daemon.engines.items()},
+        "synced": {name: speaking.synced for name, speaking in daemon.speakers.running.items()},
         "routes": len(daemon.fib.routes) if daemon.fib else 0,
         "pending": [
             {"object": describe(f.fact), "error": str(f.error), "retry": f.error.retry} for f in daemon.pending()
@@ -75,7 +79,7 @@ async def nodes(daemon: Daemon) -> list[Row]:
 async def neighbors(daemon: Daemon) -> list[Row]:
     """BGP sessions of every engine of this node."""
     rows: list[Row] = []
-    for name, speaking in sorted(daemon.engines.items()):
+    for name, speaking in sorted(daemon.speakers.running.items()):
         try:
             sessions = await speaking.engine.sessions()
         except EngineError as error:
@@ -134,48 +138,39 @@ async def routes(daemon: Daemon, prefix: str = "", neighbor: str = "") -> list[R
             network = ip_network(prefix)
         except ValueError as error:
             raise OperatorError.of(str(error), "give a prefix like 203.0.113.0/24") from error
-    rows = []
-    for name, speaking in sorted(daemon.engines.items()):
-        views = await speaking.engine.routes(network, neighbor or None)
-        rows += [_route(name, view) for view in views]
+    rows: list[Row] = []
+    for name, speaking in sorted(daemon.speakers.running.items()):
+        try:
+            views = await speaking.engine.routes(network, neighbor or None)
+        except EngineError as error:
+            rows.append({"speaker": name, "prefix": "-", "best": False, "why": f"engine lost: {error}"})
+            continue
+        for number, view in enumerate(views):
+            rows.append(_route(name, view))
+            if number % AT_ONCE == AT_ONCE - 1:
+                await asyncio.sleep(0)
     if network is not None and daemon.fib is not None:
-        became = explain(daemon.fib, network)
-        installed = daemon.fib.routes.get(network)
-        for row in rows:
-            if row["best"] and became:
-                row["fib"] = became if installed is None else f"{became}: {hop(installed.hops[0])}"
+        became = _became(daemon.fib, network)
+        rows = [row | {"fib": became} if row["best"] and became else row for row in rows]
     return rows
 
 
+def _became(fib: Fib, network: Network) -> str | None:
+    """Say what became of the best path of a prefix in the kernel."""
+    became, installed = explain(fib, network), fib.routes.get(network)
+    if became is None or installed is None:
+        return became
+    return f"{became}: {' '.join(hop(one) for one in installed.hops)}"
+
+
 async def vpcs(daemon: Daemon) -> list[Row]:
-    """VPCs with guests on this node: where their guests are, which blocks and VIPs are served here."""
+    """The zone's VPCs: where their guests are; on a host also which blocks and VIPs it serves for them."""
     intent = _intent(daemon)
     here = carried(intent, daemon.node)
     return [_vpc(daemon, intent, name, vpc, here=name in here) for name, vpc in sorted(intent.vpcs.items())]
 
 
 def _vpc(daemon: Daemon, intent: Intent, name: str, vpc: Vpc, *, here: bool) -> Row:
-    place = Place.of(intent, daemon.node, name)
-    ports = []
-    if here and vpc.snat is not None:
-        blocks = own_blocks(vpc.snat, place.slot, place.slots)
-        ports = [f"{blocks[i]}-{blocks[i] + vpc.snat.block - 1}" for i in daemon.blocks.taken.get(name, (0,))]
-    down = daemon.checker.down
-    vips = {
-        key: {
-            "endpoint": f"{vip.address}:{vip.port}/{vip.protocol}",
-            "here": [
-                f"{b}{' down' if (name, b, vip.target_port or vip.port) in down else ''}"
-                for b in vip.backends
-                if vpc.guests[b].host == daemon.node
-            ],
-        }
-        for key, vip in vpc.vips.items()
-    }
-    try:
-        flows = daemon.kernel.conntrack.count(Namespace(vpc_namespace(name))) if here else 0
-    except KernelError:
-        flows = 0
     return {
         "vpc": name,
         "id": vpc.id,
@@ -183,38 +178,84 @@ def _vpc(daemon: Daemon, intent: Intent, name: str, vpc: Vpc, *, here: bool) -> 
         "here": here,
         "guests": {g: guest.host for g, guest in vpc.guests.items()},
         "snat": str(vpc.snat.address) if vpc.snat else None,
-        "ports": ports,
-        "vips": vips,
-        "flows": flows,
+        "ports": _ports(daemon, intent, name, vpc) if here else [],
+        "vips": {key: _vip(daemon, name, vpc, vip) for key, vip in vpc.vips.items()},
+        "flows": _count(daemon, name) if here else 0,
     }
 
 
+def _ports(daemon: Daemon, intent: Intent, name: str, vpc: Vpc) -> list[str]:
+    """Return the port ranges taken here, newest last."""
+    if vpc.snat is None:
+        return []
+    place = Place.of(intent, daemon.node, name)
+    blocks = own_blocks(vpc.snat, place.slot, place.slots)
+    taken = daemon.blocks.taken(intent, daemon.node).get(name, FIRST)
+    return [f"{blocks[i]}-{blocks[i] + vpc.snat.block - 1}" for i in taken]
+
+
+def _vip(daemon: Daemon, name: str, vpc: Vpc, vip: Vip) -> Row:
+    down = daemon.checker.down
+    here = (b for b in vip.backends if vpc.guests[b].host == daemon.node)
+    return {
+        "endpoint": f"{vip.address}:{vip.port}/{vip.protocol}",
+        "here": [f"{b} down" if (name, b, vip.target_port or vip.port) in down else b for b in here],
+    }
+
+
+def _count(daemon: Daemon, name: str) -> int:
+    try:
+        return daemon.kernel.conntrack.count(Namespace(vpc_namespace(name)))
+    except (KernelError, OSError):  # the namespace is not there yet
+        return 0
+
+
 async def flows(daemon: Daemon, vpc: str = "") -> list[Row]:
-    """Live flows of the VPCs on this node, with their translations."""
-    intent = _intent(daemon)
+    """Live flows of the VPCs on this node, with their translations: at most FLOWS of each VPC."""
+    here = carried(_intent(daemon), daemon.node)
+    if vpc and vpc not in here:
+        raise OperatorError.of(f"no guest of VPC {vpc} is on this node", f"VPCs here: {', '.join(here) or 'none'}")
+    return [row for name in here if vpc in ("", name) for row in await _flows(daemon, name)]
+
+
+async def _flows(daemon: Daemon, vpc: str) -> list[Row]:
+    """Dump by portions: the daemon has other things to do meanwhile."""
     rows: list[Row] = []
-    for name in carried(intent, daemon.node):
-        if vpc in ("", name):
-            entries = daemon.kernel.conntrack.dump(Namespace(vpc_namespace(name)))
-            rows += [_flow(name, entry) for entry in itertools.islice(entries, FLOWS)]
+    try:
+        for entry in daemon.kernel.conntrack.dump(Namespace(vpc_namespace(vpc))):
+            rows.append(_flow(vpc, entry))
+            if len(rows) == FLOWS:
+                break
+            if len(rows) % AT_ONCE == 0:
+                await asyncio.sleep(0)
+    except KernelError as error:
+        if not error.retry:
+            raise
     return rows
 
 
 def _flow(vpc: str, entry: CtEntry) -> Row:
-    def side(address: IPv4Address | Any, port: int | None) -> str:
-        return f"{address}:{port}" if port is not None else str(address)
-
     return {
         "vpc": vpc,
-        "protocol": entry.l4proto,
-        "source": side(entry.orig.src, entry.orig.sport),
-        "destination": side(entry.orig.dst, entry.orig.dport),
-        "reply-source": side(entry.reply.src, entry.reply.sport),
-        "reply-destination": side(entry.reply.dst, entry.reply.dport),
+        "protocol": PROTOCOLS.get(entry.l4proto, str(entry.l4proto)),
+        "state": entry.tcp_state,
+        "source": _end(entry.orig, source=True),
+        "destination": _end(entry.orig, source=False),
+        "reply-source": _end(entry.reply, source=True),
+        "reply-destination": _end(entry.reply, source=False),
         "zone": entry.zone,
         "mark": entry.mark,
         "timeout": entry.timeout,
     }
+
+
+def _end(flow: CtTuple, *, source: bool) -> str:
+    """Write one end: address and port; what ICMP has instead of ports stands with the destination."""
+    address, port = (flow.source, flow.sport) if source else (flow.destination, flow.dport)
+    if flow.icmp is not None:
+        return str(address) if source else f"{address} type {flow.icmp.type} id {flow.icmp.id}"
+    text = f"[{address}]" if address.version == IPV6 else str(address)
+    return f"{text}:{port}" if port else str(address)
 
 
 def plan_rows(plans: Plans, desired: Desired, running: tuple[Speaker, ...]) -> list[Row]:
@@ -239,6 +280,11 @@ def speaker_rows(running: tuple[Speaker, ...], wanted: tuple[Speaker, ...]) -> l
         before, after = old.get(name), new.get(name)
         rows += _compare(
             f"bgp {name}",
+            {"speaker": _itself(before)} if before else {},
+            {"speaker": _itself(after)} if after else {},
+        )
+        rows += _compare(
+            f"bgp {name}",
             {f"session {n.name}": n for n in (before.neighbors if before else ())},
             {f"session {n.name}": n for n in (after.neighbors if after else ())},
         )
@@ -248,6 +294,11 @@ def speaker_rows(running: tuple[Speaker, ...], wanted: tuple[Speaker, ...]) -> l
             {f"announcement {a.prefix}": a for a in (after.announcements if after else ())},
         )
     return rows
+
+
+def _itself(speaker: Speaker) -> Speaker:
+    """Return what a speaker is without its sessions and announcements."""
+    return replace(speaker, neighbors=(), announcements=())
 
 
 def _compare(subsystem: str, old: dict[str, Any], new: dict[str, Any]) -> list[Row]:
@@ -261,8 +312,7 @@ def _compare(subsystem: str, old: dict[str, Any], new: dict[str, Any]) -> list[R
 async def plan(daemon: Daemon, intent: Intent | None = None) -> list[Row]:
     """What an intent (the running one when none is given) would change now."""
     plans, desired = daemon.plan(intent or _intent(daemon))
-    running = tuple(s.speaker for s in daemon.engines.values() if s.speaker is not None)
-    return plan_rows(plans, desired, running)
+    return plan_rows(plans, desired, daemon.speakers.told)
 
 
 async def capabilities(_: Daemon) -> list[Row]:
@@ -270,13 +320,24 @@ async def capabilities(_: Daemon) -> list[Row]:
     return await asyncio.to_thread(probe.capabilities)
 
 
-VIEWS: dict[str, Callable[..., Awaitable[Any]]] = {
-    "status": status,
-    "nodes": nodes,
-    "neighbors": neighbors,
-    "routes": routes,
-    "vpcs": vpcs,
-    "flows": flows,
-    "capabilities": capabilities,
-    "plan": plan,
+#: Each view with the options it takes.
+VIEWS: dict[str, tuple[Callable[..., Awaitable[Any]], tuple[str, ...]]] = {
+    "status": (status, ()),
+    "nodes": (nodes, ()),
+    "neighbors": (neighbors, ()),
+    "routes": (routes, ("prefix", "neighbor")),
+    "vpcs": (vpcs, ()),
+    "flows": (flows, ("vpc",)),
+    "capabilities": (capabilities, ()),
+    "plan": (plan, ()),
 }
+
+
+async def show(daemon: Daemon, name: str, options: Mapping[str, str]) -> Any:
+    """Return a view by name; OperatorError if there is no such view or option."""
+    if name not in VIEWS:
+        raise OperatorError.of(f"there is nothing called {name} to show", "one of " + ", ".join(VIEWS))
+    view, known = VIEWS[name]
+    if unknown := sorted(options.keys() - set(known)):
+        raise OperatorError.of(f"{name} has no option {unknown[0]}", f"options: {', '.join(known) or 'none'}")
+    return await view(daemon, **options)

@@ -5,6 +5,7 @@ Called by `edgeway lab up|status|watch` and by the tests of labs. A lab without 
 
 from __future__ import annotations
 
+import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from appliance.panel.lab import runner
 #: Seconds that one check, or one daemon's answer, may take.
 PATIENCE: Final = 4.0
 AT_ONCE: Final = 8
+#: What a TCP connection goes to; it becomes part of a shell's command, so nothing else may stand in it.
+_ENDPOINT: Final = re.compile(r"\[?[0-9A-Za-z.:-]+\]?:[0-9]{1,5}")
 
 
 class Check(BaseModel):
@@ -38,6 +41,8 @@ class Check(BaseModel):
     def _one(self) -> Check:
         if (self.ping is None) == (self.tcp is None):
             raise ValueError("give either ping or tcp")
+        if self.tcp is not None and _ENDPOINT.fullmatch(self.tcp) is None:
+            raise ValueError("give tcp as ADDRESS:PORT")
         return self
 
     def command(self) -> list[str]:
@@ -45,7 +50,7 @@ class Check(BaseModel):
         if self.ping is not None:
             return ["ping", "-n", "-c", "1", "-W", "2", self.ping]
         host, _, port = str(self.tcp).rpartition(":")
-        return ["timeout", "3", "bash", "-c", f"exec 3<>/dev/tcp/{host.strip('[]')}/{int(port)}"]
+        return ["timeout", "3", "bash", "-c", f"exec 3<>/dev/tcp/{host.strip('[]')}/{port}"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +93,11 @@ def checks_of(path: Path) -> tuple[Check, ...]:
     file = path.parent / "checks.yaml"
     if not file.exists():
         return ()
-    document = parse_yaml(read(file), str(file))
+    data = parse_yaml(read(file), str(file)).data
     try:
-        rows = (document.data or {}).get("checks", [])
+        rows = (data or {}).get("checks") or []
         return tuple(Check.model_validate(row) for row in rows)
-    except (ValidationError, AttributeError) as error:
+    except (ValidationError, AttributeError, TypeError) as error:
         raise OperatorError.of(f"{file}: {error}", "each check has what, from and ping or tcp") from error
 
 
