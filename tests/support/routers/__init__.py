@@ -1,0 +1,1 @@
+"""Foreign routers as neighbours of an engine under test."""
