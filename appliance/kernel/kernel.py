@@ -9,11 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from appliance.kernel.addresses import AddressesPort
-
-try:
-    from appliance.kernel.compose import ComposePort
-except ImportError:  # being written
-    from appliance.kernel.fakes.tables import FakeCompose as ComposePort
+from appliance.kernel.compose import ComposePort
 from appliance.kernel.conntrack import Conntrack, KernelConntrack
 from appliance.kernel.fakes.conntrack import FakeConntrack
 from appliance.kernel.fakes.nft import FakeNft
@@ -57,7 +53,7 @@ class Kernel:
             "neighbours": NeighboursPort(namespaces),
             "fdb": FdbPort(namespaces),
             "nft": NftPort(namespaces),
-            "compose": ComposePort(namespaces if "fake" not in ComposePort.__module__ else FakeWorld()),
+            "compose": ComposePort(namespaces),
             "routes": RoutesPort(namespaces),
         }
         return cls(namespaces, ports, KernelConntrack(namespaces))

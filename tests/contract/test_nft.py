@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from appliance.kernel.nft import NftPort
-from appliance.kernel.nft_text import Statement, blame, key, parse
 from appliance.model.facts import HOST, Namespace, NftSet, NftTable
 from appliance.state.diff import Change, Plan, diff
 from tests.contract.boxes import prepare, reach, watching
@@ -312,30 +311,3 @@ def test_a_device_is_looked_up_in_the_namespace_of_the_table(world: World) -> No
     assert reach(port, {table}) == ()
     assert 'iif "only-red"' in world.run(RED, "nft", "list", "ruleset")
     port.close()
-
-
-def test_keys_leave_out_what_a_map_gives_and_comments() -> None:
-    """`delete element` wants the key alone."""
-    assert key("10.0.0.1 . 80 : goto web") == "10.0.0.1 . 80"
-    assert key("2001:db8::1 : fd00::1") == "2001:db8::1"
-    assert key('10.0.0.1 comment "a : b, c" : drop') == "10.0.0.1"
-    assert key("80-90") == "80-90"
-
-
-def test_a_listing_is_split_at_commas_outside_quotes() -> None:
-    """Braces and commas inside quotes are text; elements do not count as rules."""
-    listing = 'table inet edgeway {\n\tcomment "ew:abc"\n\tset s {\n\t\ttype ifname\n\t\telements = { "a,}b",\n\t\t\t     "c" }\n\t}\n}\n'
-    found = parse(listing)
-    assert found.hash == "abc"
-    assert found.sets == {"s": {'"a,}b"', '"c"'}}
-    assert found.rest == parse(listing.replace('"c"', '"d"')).rest
-    assert found.rest != parse(listing.replace("type ifname", "type mark")).rest
-
-
-def test_blame_finds_the_statement_of_the_line() -> None:
-    """Lines are counted over the whole script."""
-    one = Statement("table inet edgeway {\n}", NftTable(RED, ""))
-    two = Statement("add element inet edgeway s { 1 }", elements("s", "1"))
-    assert blame("line 2:1-3: Error: syntax error", [one, two]) == (one.fact, 22)
-    assert blame("line 3:26-33: Error: No such file or directory\nadd", [one, two]) == (two.fact, 2)
-    assert blame("Error: syntax error", [one, two]) == (None, 22)
