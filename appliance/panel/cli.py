@@ -31,7 +31,7 @@ def complain(error: EdgewayError) -> None:
     if not isinstance(error, OperatorError):
         again = "trying again can help" if error.retry else "trying again will not help"
         text = f"{text} ({error.who} must act; {again})"
-    tables.console(stderr=True).print(text, soft_wrap=True)
+    typer.echo(text, err=True)
 
 
 class Commands(TyperGroup):
@@ -47,9 +47,14 @@ class Commands(TyperGroup):
 
 
 app = typer.Typer(
-    cls=Commands, no_args_is_help=True, add_completion=False, help="BGP route server and VPC edge of a zone."
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="BGP route server and VPC edge of a zone.",
 )
-show_app = typer.Typer(no_args_is_help=True, help="What the daemon on this node knows and does.")
+show_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What the daemon on this node knows and does.")
 app.add_typer(show_app, name="show")
 app.add_typer(lab_cli.app, name="lab")
 
@@ -61,7 +66,7 @@ State = Annotated[Path, typer.Option("--state", help="Where what must outlive th
 
 
 def _show(rows: Any, *, as_json: bool, empty: str = "nothing to show") -> None:
-    tables.show(rows, as_json=as_json, out=tables.console(), empty=empty)
+    tables.show(rows, as_json=as_json, empty=empty)
 
 
 @app.command()
@@ -76,7 +81,7 @@ def check(file: File, as_json: Json = False) -> None:  # noqa: FBT002 - a flag o
             rows = [{f: getattr(finding, f) for f in finding.__slots__} for finding in error.findings]
             _show(rows, as_json=True)
         else:
-            tables.console().print(str(error), soft_wrap=True)
+            typer.echo(str(error))
         raise typer.Exit(exit_code(error)) from error
     message = f"{file}: {len(intent.nodes)} nodes, {len(intent.peers)} peers, {len(intent.vpcs)} VPCs: nothing wrong"
     _show([], as_json=as_json, empty=message)

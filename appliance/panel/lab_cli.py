@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Group
-from rich.text import Text
 
 from appliance.panel import tables
 
 if TYPE_CHECKING:
+    from rich.console import Group
+
     from appliance.panel.lab.observe import Report
 
-app = typer.Typer(no_args_is_help=True, help="Labs from containerlab files, by namespaces alone.")
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Labs from containerlab files, by namespaces alone."
+)
 
 Topology = Annotated[Path, typer.Argument(help="Topology file (.clab.yml).")]
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of tables.")]
@@ -31,6 +33,9 @@ WITHIN, PAUSE = 240.0, 1.0
 
 def render(report: Report, title: str) -> Group:
     """Draw a report: nodes above, checks below."""
+    from rich.console import Group  # noqa: PLC0415 - loaded when something is drawn
+    from rich.text import Text  # noqa: PLC0415
+
     checks = [
         {"check": row.what, "how": row.how, "result": "good" if row.good else "no answer"} for row in report.checks
     ]
@@ -107,11 +112,11 @@ def down(path: Topology) -> None:
 @app.command()
 def status(path: Topology, as_json: Json = False) -> None:  # noqa: FBT002 - a flag of the command line
     """Show every node and try every check once."""
-    report, out = look(path), tables.console()
+    report = look(path)
     if as_json:
-        tables.show(asdict(report) | {"green": report.green}, as_json=True, out=out)
+        tables.show(asdict(report) | {"green": report.green}, as_json=True)
     else:
-        out.print(render(report, path.name))
+        tables.console().print(render(report, path.name))
     if not report.green:
         raise typer.Exit(1)
 

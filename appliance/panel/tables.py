@@ -1,15 +1,19 @@
-"""Rows as tables for eyes. Values come from `appliance.panel.views`; nothing is decided here."""
+"""Rows as tables for eyes, or as JSON for programs. Values come from `appliance.panel.views`; nothing is decided here.
+
+rich is loaded when something is drawn: JSON and plain lines do without.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
 #: Colours of words that tell health.
 _STYLES = {
@@ -28,6 +32,8 @@ WIDE = 1000
 
 def console(*, stderr: bool = False) -> Console:
     """Make a console that prints what it is given: an address like 2001:db8:a::1 is no emoji code, a path no link."""
+    from rich.console import Console  # noqa: PLC0415 - see the charter
+
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else WIDE
     return Console(stderr=stderr, emoji=False, highlight=False, markup=False, width=width)
@@ -35,6 +41,8 @@ def console(*, stderr: bool = False) -> Console:
 
 def cell(value: Any) -> Text:
     """Write a value shortly: empty for None, lists with commas, mappings as key=value."""
+    from rich.text import Text  # noqa: PLC0415 - see the charter
+
     if value is None:
         text = ""
     elif isinstance(value, dict):
@@ -48,6 +56,8 @@ def cell(value: Any) -> Text:
 
 def table(rows: Sequence[dict[str, Any]], title: str = "") -> Table:
     """Make a table whose columns are the keys that occur, in order of appearance."""
+    from rich.table import Table  # noqa: PLC0415 - see the charter
+
     columns = list(dict.fromkeys(key for row in rows for key in row))
     made = Table(title=title or None, header_style="bold", box=None, pad_edge=False, title_justify="left")
     for column in columns:
@@ -57,14 +67,13 @@ def table(rows: Sequence[dict[str, Any]], title: str = "") -> Table:
     return made
 
 
-def show(rows: Any, *, as_json: bool, out: Console, empty: str = "nothing to show") -> None:
-    """Print rows, or one row upright, or everything as JSON."""
+def show(rows: Any, *, as_json: bool, empty: str = "nothing to show") -> None:
+    """Print rows, or one row upright, or everything as JSON, on standard output."""
     if as_json:
-        # Not `print`: it would look for things to draw in what is meant for programs.
-        out.file.write(json.dumps(rows, indent=2) + "\n")
+        sys.stdout.write(json.dumps(rows, indent=2) + "\n")
     elif isinstance(rows, dict):
-        out.print(table([{"key": key, "value": value} for key, value in rows.items()]))
+        console().print(table([{"key": key, "value": value} for key, value in rows.items()]))
     elif rows:
-        out.print(table(rows))
+        console().print(table(rows))
     else:
-        out.print(empty)
+        sys.stdout.write(f"{empty}\n")
