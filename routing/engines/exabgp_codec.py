@@ -1,0 +1,356 @@
+"""ExaBGP's JSON lines as values, and values as the text of its commands.
+
+Called by `routing.engines.exabgp_core`. Pure. A session is named by the number that our ExaBGP gives it when it comes up
+(`routing.engines.exabgp_wrapper`), not by its address: a command meant for a session that is over reaches nobody.
+Communities and what ExaBGP does not know are written as octets, so that they come out as they came in.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
+from typing import Any
+
+from routing.bgp.session import Established
+from routing.bgp.values import (
+    Address,
+    Attributes,
+    Family,
+    Neighbor,
+    Network,
+    Origin,
+    Segment,
+    SegmentType,
+    UnknownAttribute,
+)
+from routing.engines.engine import SessionState
+
+Json = Mapping[str, Any]
+
+#: Prefixes and sessions in one command: long enough to share the parsing, short enough to leave others a turn.
+PREFIXES_PER_COMMAND = 500
+SESSIONS_PER_COMMAND = 500
+
+_FAMILIES = {"ipv4 unicast": Family.IPV4, "ipv6 unicast": Family.IPV6}
+_SEGMENTS = {"as-sequence": SegmentType.SEQUENCE, "as-set": SegmentType.SET}
+_UNKNOWN = re.compile(r"attribute-0x([0-9A-F]{2})-0x([0-9A-F]{2})")
+_OPTIONAL_TRANSITIVE = 0xC0
+_OPTIONAL = 0x80
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """A session came up and has this number."""
+
+    address: Address
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The neighbour's OPEN message; `restart` maps the families of graceful restart to "forwarding was kept"."""
+
+    address: Address
+    router_id: IPv4Address
+    families: frozenset[Family]
+    extended_next_hop: bool
+    restart_time: int | None
+    restart: Mapping[Family, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The session's automaton moved."""
+
+    address: Address
+    state: SessionState
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """A session is established; `local` is our address."""
+
+    address: Address
+    local: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Down:
+    """A session, or an attempt at one, is over."""
+
+    address: Address
+    reason: str
+
+    @property
+    def graceful(self) -> bool:
+        """Tell whether the neighbour may be restarting: nobody sent a NOTIFICATION (RFC 4724 4.2)."""
+        return not self.reason.startswith("notification")
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """An UPDATE message: prefixes by attribute set, prefixes withdrawn, prefixes treated as withdrawn (RFC 7606)."""
+
+    address: Address
+    announced: tuple[tuple[Attributes, tuple[Network, ...]], ...] = ()
+    withdrawn: tuple[Network, ...] = ()
+    malformed: tuple[Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfTable:
+    """End-of-RIB from a neighbour."""
+
+    address: Address
+    family: Family
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """A neighbour asks for our table (RFC 2918)."""
+
+    address: Address
+    family: Family
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One command was done, or refused."""
+
+    done: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why the command answered next is refused."""
+
+    command: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """The configuration was read again; `error` is empty if all is well."""
+
+    error: str
+
+
+Message = Numbered | Opened | State | Up | Down | Update | EndOfTable | Refresh | Answered | Refused | Reloaded
+
+
+@lru_cache(maxsize=1 << 18)
+def _ipv4(text: str) -> Network:
+    return IPv4Network(text)
+
+
+@lru_cache(maxsize=1 << 18)
+def _ipv6(text: str) -> Network:
+    return IPv6Network(text)
+
+
+_NETWORKS = {"ipv4 unicast": _ipv4, "ipv6 unicast": _ipv6}
+
+
+def parse(line: str) -> Message | None:
+    """Read one line of ExaBGP; None for what does not matter to us."""
+    text = line.strip()
+    if text in ("done", "error"):
+        return Answered(text == "done")
+    try:
+        data = json.loads(text)
+    except ValueError:
+        return None
+    kind = data.get("type") if isinstance(data, dict) else None
+    if kind == "session":
+        return Numbered(ip_address(data["address"]), data["number"])
+    if kind == "reloaded":
+        return Reloaded(data["error"])
+    if kind == "refused":
+        return Refused(data["command"], data["error"])
+    reader = _READERS.get(kind or "")
+    return None if reader is None else reader(ip_address(data["neighbor"]["address"]["peer"]), data["neighbor"])
+
+
+def _state(address: Address, data: Json) -> Message | None:
+    if data["state"] == "up":
+        return Up(address, ip_address(data["address"]["local"]))
+    return Down(address, data.get("reason", "")) if data["state"] == "down" else None
+
+
+def _fsm(address: Address, data: Json) -> Message:
+    return State(address, SessionState(data["state"].lower()))
+
+
+def _refresh(address: Address, data: Json) -> Message | None:
+    asked = data["route-refresh"]
+    family = _FAMILIES.get(f"{asked['afi']} {asked['safi']}")
+    return None if family is None else Refresh(address, family)
+
+
+def _open(address: Address, data: Json) -> Message:
+    capabilities = {int(code): value for code, value in data["open"]["capabilities"].items()}
+    families = capabilities.get(1, {}).get("families", ["ipv4/unicast"])
+    restart = capabilities.get(64)
+    flags = restart["address-family-flags"] if restart else {}
+    return Opened(
+        address,
+        IPv4Address(data["open"]["router_id"]),
+        frozenset(_named(families)),
+        "ipv4/unicast/ipv6" in capabilities.get(5, {}).get("conversion", ()),
+        restart["time"] if restart else None,
+        {family: bool(flags[name]) for name in flags for family in _named([name])},
+    )
+
+
+def _named(names: Iterable[str]) -> Iterator[Family]:
+    for name in names:
+        family = _FAMILIES.get(name.replace("/", " "))
+        if family is not None:
+            yield family
+
+
+def _update(address: Address, data: Json) -> Message | None:
+    message = data["message"]
+    if "eor" in message:
+        family = _FAMILIES.get(f"{message['eor']['afi']} {message['eor']['safi']}")
+        return None if family is None else EndOfTable(address, family)
+    update = message["update"]
+    found = update.get("attribute", {})
+    withdrawn = tuple(
+        _NETWORKS[family](prefix)
+        for family, prefixes in update.get("withdraw", {}).items()
+        if family in _NETWORKS
+        for prefix in prefixes
+    )
+    if withdrawn and "error" in found:
+        return Update(address, malformed=withdrawn)
+    return Update(address, tuple(_announced(update.get("announce", {}), found)), withdrawn)
+
+
+def _announced(announced: Json, found: Json) -> Iterator[tuple[Attributes, tuple[Network, ...]]]:
+    for family, by_next_hop in announced.items():
+        network = _NETWORKS.get(family)
+        if network is None:
+            continue
+        hops = [(ip_address(text), prefixes) for text, prefixes in by_next_hop.items() if text != "null"]
+        # RFC 2545 3: a link-local next hop comes beside the global one, and means nothing on another link.
+        useful = [(hop, prefixes) for hop, prefixes in hops if not hop.is_link_local]
+        for hop, prefixes in useful or hops:
+            yield attributes(found, hop), tuple(map(network, prefixes))
+
+
+_READERS = {"state": _state, "fsm": _fsm, "open": _open, "update": _update, "refresh": _refresh}
+
+
+def attributes(found: Json, next_hop: Address) -> Attributes:
+    """Read an attribute set."""
+    aggregator = found.get("aggregator", "").rpartition(":")
+    originator = found.get("originator-id")
+    unknown = [(match, value) for name, value in found.items() if (match := _UNKNOWN.fullmatch(name))]
+    return Attributes(
+        next_hop=next_hop,
+        origin=Origin[found.get("origin", "incomplete").upper()],
+        as_path=tuple(
+            Segment(_SEGMENTS[segment["element"]], tuple(segment["value"]))
+            for segment in found.get("as-path", {}).values()
+        ),
+        med=found.get("med"),
+        local_pref=found.get("local-preference"),
+        atomic_aggregate=found.get("atomic-aggregate", False),
+        aggregator=(int(aggregator[0]), IPv4Address(aggregator[2])) if aggregator[0] else None,
+        communities=tuple((a, b) for a, b in found.get("community", ())),
+        large_communities=tuple((a, b, c) for a, b, c in found.get("large-community", ())),
+        extended_communities=tuple(item["value"].to_bytes(8, "big") for item in found.get("extended-community", ())),
+        originator_id=IPv4Address(originator) if originator else None,
+        cluster_list=tuple(IPv4Address(text) for text in found.get("cluster-list", ())),
+        unknown=tuple(
+            UnknownAttribute(int(match[2], 16), int(match[1], 16), bytes.fromhex(value[2:])) for match, value in unknown
+        ),
+    )
+
+
+def established(neighbor: Neighbor, opened: Opened, local: Address, offered: Iterable[Family]) -> Established:
+    """Put together what the two OPEN messages agreed on; `offered` are the families of ours."""
+    families = opened.families & frozenset(offered)
+    restarting = opened.restart_time is not None and neighbor.restart_time > 0
+    return Established(
+        router_id=opened.router_id,
+        local_address=local,
+        families=families & frozenset(neighbor.families),
+        extended_next_hop=neighbor.extended_next_hop and opened.extended_next_hop,
+        restart_time=opened.restart_time if restarting else None,
+        kept=frozenset(opened.restart) & families if restarting else frozenset(),
+        preserved=frozenset(family for family, kept in opened.restart.items() if kept) & families,
+    )
+
+
+def announce(sessions: Iterable[int], found: Attributes, prefixes: Iterable[Network]) -> Iterator[str]:
+    """Write the commands that announce the prefixes with these attributes."""
+    text = " ".join(_words(found))
+    for numbers, part in _chunks(sessions, prefixes):
+        yield f"@announce {numbers} {text} ; {part}"
+
+
+def withdraw(sessions: Iterable[int], prefixes: Iterable[Network]) -> Iterator[str]:
+    """Write the commands that withdraw the prefixes."""
+    for numbers, part in _chunks(sessions, prefixes):
+        yield f"@withdraw {numbers} ; {part}"
+
+
+def end_of_rib(session: int, family: Family) -> str:
+    """Write the command that says End-of-RIB."""
+    return f"@eor {session} {4 if family is Family.IPV4 else 6}"
+
+
+def _chunks(sessions: Iterable[int], prefixes: Iterable[Network]) -> Iterator[tuple[str, str]]:
+    numbers = list(map(str, sessions))
+    texts = list(map(str, prefixes))
+    for i in range(0, len(numbers), SESSIONS_PER_COMMAND):
+        for j in range(0, len(texts), PREFIXES_PER_COMMAND):
+            yield ",".join(numbers[i : i + SESSIONS_PER_COMMAND]), " ".join(texts[j : j + PREFIXES_PER_COMMAND])
+
+
+def _words(found: Attributes) -> Iterator[str]:
+    yield f"next-hop {found.next_hop} origin {found.origin.name.lower()} as-path {_path(found.as_path)}"
+    if found.med is not None:
+        yield f"med {found.med}"
+    if found.local_pref is not None:
+        yield f"local-preference {found.local_pref}"
+    if found.atomic_aggregate:
+        yield "atomic-aggregate"
+    if found.aggregator is not None:
+        yield f"aggregator ( {found.aggregator[0]}:{found.aggregator[1]} )"
+    if found.communities:
+        yield _octets(8, _OPTIONAL_TRANSITIVE, b"".join(struct.pack("!HH", *pair) for pair in found.communities))
+    if found.originator_id is not None:
+        yield _octets(9, _OPTIONAL, found.originator_id.packed)
+    if found.cluster_list:
+        yield _octets(10, _OPTIONAL, b"".join(identifier.packed for identifier in found.cluster_list))
+    if found.extended_communities:
+        yield _octets(16, _OPTIONAL_TRANSITIVE, b"".join(found.extended_communities))
+    if found.large_communities:
+        yield _octets(
+            32, _OPTIONAL_TRANSITIVE, b"".join(struct.pack("!LLL", *three) for three in found.large_communities)
+        )
+    for item in found.unknown:
+        yield _octets(item.code, item.flags, item.value)
+
+
+def _path(segments: tuple[Segment, ...]) -> str:
+    if not segments:
+        return "[ ]"
+    return " ".join(
+        f"( {' '.join(map(str, segment.asns))} )"
+        if segment.type is SegmentType.SET
+        else f"[ {' '.join(map(str, segment.asns))} ]"
+        for segment in segments
+    )
+
+
+def _octets(code: int, flags: int, value: bytes) -> str:
+    return f"attribute [ 0x{code:02x} 0x{flags:02x} 0x{value.hex()} ]"

@@ -1,0 +1,128 @@
+"""Our own commands inside ExaBGP's process: what the API process asks for, done at once and for many neighbours.
+
+Runs in ExaBGP's process (see `routing.engines.exabgp_wrapper`). ExaBGP's own `announce attributes` formats two log lines per
+route and neighbour, matches neighbours by one regular expression per pair, and never reaches the sessions of a range.
+The text of attributes is still parsed and encoded by ExaBGP. Sessions go by the number they got when they came up. Each
+command is answered by `done` or `error`, in order::
+
+    @announce SESSION,SESSION next-hop ... ; PREFIX PREFIX ...
+    @withdraw SESSION,SESSION ; PREFIX PREFIX ...
+    @eor SESSION 4|6
+    @reload                    read the configuration again
+    @reset [SESSION]           end it, or every one; it comes back as after a restart of ours
+    @cease SUBCODE             end every session with a NOTIFICATION, for good
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from exabgp.bgp.fsm import FSM
+from exabgp.bgp.message import Action
+from exabgp.bgp.message.update.attribute import Attributes
+from exabgp.bgp.message.update.nlri import CIDR, INET
+from exabgp.protocol.family import AFI, SAFI, Family
+from exabgp.rib.change import Change
+
+_FAMILIES = {4: (AFI.ipv4, socket.AF_INET), 6: (AFI.ipv6, socket.AF_INET6)}
+
+
+class Commands:
+    """The commands, by name, on one reactor."""
+
+    def __init__(self, api: Any, reactor: Any) -> None:
+        """Take ExaBGP's parser of routes and its reactor."""
+        self._api, self._reactor = api, reactor
+        self._commands: dict[str, Callable[[str, str], None]] = {
+            "@announce": self._announce,
+            "@withdraw": self._withdraw,
+            "@eor": self._end_of_rib,
+            "@reload": self._reload,
+            "@reset": self._reset,
+            "@cease": self._cease,
+        }
+
+    def run(self, service: str, line: str) -> None:
+        """Do what a line says and answer."""
+        name, _, rest = line.partition(" ")
+        try:
+            self._commands[name](service, rest)
+        except (KeyError, ValueError, IndexError, OSError) as error:
+            self._reactor.processes.write(
+                service, json.dumps({"type": "refused", "command": line[:500], "error": repr(error)})
+            )
+            self._reactor.processes.answer_error(service)
+        else:
+            self._reactor.processes.answer_done(service)
+
+    def _peers(self, numbers: str) -> Iterator[Any]:
+        """Return the peers whose sessions these are; a session that is over is nobody's."""
+        wanted = set(map(int, numbers.split(",")))
+        for peer in self._reactor._peers.values():
+            if peer.fsm == FSM.ESTABLISHED and getattr(peer.neighbor, "session", None) in wanted:
+                yield peer
+
+    def _announce(self, _service: str, rest: str) -> None:
+        sessions, _, rest = rest.partition(" ")
+        text, _, prefixes = rest.partition(" ; ")
+        version = 6 if ":" in prefixes else 4
+        changes = self._api.api_route(f"announce route {'::/0' if version == 6 else '0.0.0.0/0'} {text}")
+        if not changes:
+            raise ValueError(str(self._api.configuration.error))
+        attributes, next_hop = changes[0].attributes, changes[0].nlri.nexthop
+        self._queue(
+            sessions, [_change(prefix, version, attributes, Action.ANNOUNCE, next_hop) for prefix in prefixes.split()]
+        )
+
+    def _withdraw(self, _service: str, rest: str) -> None:
+        sessions, _, prefixes = rest.partition(" ; ")
+        version = 6 if ":" in prefixes else 4
+        attributes = Attributes()
+        self._queue(
+            sessions, [_change(prefix, version, attributes, Action.WITHDRAW, None) for prefix in prefixes.split()]
+        )
+
+    def _queue(self, sessions: str, changes: list[Any]) -> None:
+        for peer in self._peers(sessions):
+            peer.neighbor.rib.outgoing.add_all(changes)
+
+    def _end_of_rib(self, _service: str, rest: str) -> None:
+        session, family = rest.split()
+        for peer in self._peers(session):
+            peer.neighbor.eor.append(Family(_FAMILIES[int(family)][0], SAFI.unicast))
+
+    def _reset(self, _service: str, rest: str) -> None:
+        for peer in self._peers(rest) if rest else self._reactor._peers.values():
+            if peer.established():
+                peer.reestablish()
+
+    def _cease(self, _service: str, rest: str) -> None:
+        for peer in self._reactor._peers.values():
+            part(peer, int(rest))
+
+    def _reload(self, service: str, _rest: str) -> None:
+        done = self._reactor.reload()
+        error = "" if done else str(self._reactor.configuration.error)
+        self._reactor.processes.write(service, json.dumps({"type": "reloaded", "error": error}))
+
+
+def part(peer: Any, subcode: int) -> None:
+    """Cease (RFC 4486 3). By itself ExaBGP closes a session with graceful restart in silence: its routes would stay."""
+    if peer.established():
+        peer.neighbor["capability"]["graceful-restart"] = False
+        peer.teardown(subcode, restart=False)
+    else:
+        peer.remove()
+
+
+def _change(prefix: str, version: int, attributes: Any, action: Any, next_hop: Any) -> Any:
+    address, _, length = prefix.partition("/")
+    afi, kind = _FAMILIES[version]
+    nlri = INET(afi, SAFI.unicast, action)
+    nlri.cidr = CIDR(socket.inet_pton(kind, address), int(length))
+    if next_hop is not None:
+        nlri.nexthop = next_hop
+    return Change(nlri, attributes)
