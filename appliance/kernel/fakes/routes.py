@@ -12,7 +12,6 @@ from appliance.kernel.port import Failure
 from appliance.model.facts import Hop, Namespace, Route
 
 if TYPE_CHECKING:
-    from appliance.kernel.fakes.world import FakeWorld
     from appliance.model.errors import KernelError
     from appliance.state.diff import Plan
 
@@ -22,20 +21,15 @@ class FakeRoutes(FakePort[Route]):
 
     reason = "route"
 
-    def __init__(self, world: FakeWorld) -> None:
-        """Share what the world holds of routes."""
-        super().__init__(world)
-        self._routes, self._down = world.routes, world.down
-
     def read(self) -> frozenset[Route]:
         """Return ours; those that a device took with it are gone."""
-        for key, route in list(self._routes.items()):
+        for key, route in list(self.world.routes.items()):
             hops = tuple(hop for hop in route.hops if self._error(route.ns, hop) is None)
             if not hops:
-                del self._routes[key]
+                del self.world.routes[key]
             elif hops != route.hops:
-                self._routes[key] = replace(route, hops=hops)
-        return frozenset(self._routes.values())
+                self.world.routes[key] = replace(route, hops=hops)
+        return frozenset(self.world.routes.values())
 
     def apply(self, plan: Plan[Route]) -> tuple[Failure, ...]:
         """Carry the plan out; a route is made with those of its hops that work."""
@@ -55,15 +49,15 @@ class FakeRoutes(FakePort[Route]):
         for error in filter(None, (self._error(ns, hop) for hop in new)):
             raise error
         moved = [r for r in self.read() if r.ns == ns and r.proto == proto and r.hops == old]
-        self._routes.update({route.key: replace(route, hops=new) for route in moved})
+        self.world.routes.update({route.key: replace(route, hops=new) for route in moved})
         return len(moved)
 
     def set_carrier(self, ns: Namespace, link: str, *, up: bool) -> None:
         """Have a device carry packets, or not: then its hops go, and do not come back with it."""
         if up:
-            self._down.discard((ns, link))
+            self.world.down.discard((ns, link))
         else:
-            self._down.add((ns, link))
+            self.world.down.add((ns, link))
         self.read()
         self.world.changed()
 
@@ -71,13 +65,13 @@ class FakeRoutes(FakePort[Route]):
         what = f"{ns} hop {hop.via or 'on link'} dev {hop.link}".strip()
         if not self.world.has_device(ns, hop.link):
             return refused(what, ENODEV)
-        return refused(what, ENETDOWN) if (ns, hop.link) in self._down else None
+        return refused(what, ENETDOWN) if (ns, hop.link) in self.world.down else None
 
     def _place(self, fact: Route) -> KernelError | None:
         errors = [self._error(fact.ns, hop) for hop in fact.hops]
         hops = tuple(hop for hop, error in zip(fact.hops, errors, strict=True) if error is None)
         if hops:
-            self._routes[fact.key] = replace(fact, hops=hops)
+            self.world.routes[fact.key] = replace(fact, hops=hops)
         return next((error for error in errors if error is not None), None)
 
     def _put(self, fact: Route) -> None:
@@ -86,4 +80,4 @@ class FakeRoutes(FakePort[Route]):
             raise error
 
     def _drop(self, fact: Route) -> None:
-        self._routes.pop(fact.key, None)
+        self.world.routes.pop(fact.key, None)
