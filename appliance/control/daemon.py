@@ -19,7 +19,7 @@ from appliance.control.blocks import Blocks
 from appliance.control.commit import Candidate, History, require_node
 from appliance.control.compile import Desired, Known, compile_intent, surroundings
 from appliance.control.dirty import Dirty, Patience
-from appliance.control.health import Checker
+from appliance.control.health import Checker, Probe, check
 from appliance.control.reconcile import SUBSYSTEMS, Outcome, Plans, Reconciler
 from appliance.control.remains import kept_members, with_kept_routes
 from appliance.control.speakers import EngineRoom, Speakers, Speaking
@@ -52,14 +52,14 @@ BELOW = frozenset({"namespaces", "links"})
 class Daemon:
     """One node. `run` serves until it is cancelled; everything else may be called from other tasks of the loop."""
 
-    def __init__(self, node: str, kernel: Kernel, store: Store, room: EngineRoom) -> None:
-        """Wire the parts; nothing is touched before `run`."""
+    def __init__(self, node: str, kernel: Kernel, store: Store, room: EngineRoom, probe: Probe = check) -> None:
+        """Wire the parts; nothing is touched before `run`. `probe` checks one backend once."""
         self.node, self.kernel, self.store = node, kernel, store
         self.history = History(store)
         self.reconciler = Reconciler(kernel.ports)
         self.tasks = Tasks()
         self.dirty = Dirty()
-        self.checker = Checker(kernel.namespaces, self.tasks, self.dirty.compile)
+        self.checker = Checker(kernel.namespaces, self.tasks, self.dirty.compile, probe)
         self.blocks = Blocks(store, kernel.conntrack)
         self.speakers = Speakers(self.tasks, room, self._learn, self.dirty.compile)
         self.intent: Intent | None = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
@@ -20,6 +20,8 @@ from appliance.model.marks import vpc_namespace
 from services.health import Target, Verdict
 
 log = structlog.get_logger()
+
+Probe = Callable[[Namespaces, Target, float], Awaitable[bool]]
 
 
 async def check(namespaces: Namespaces, target: Target, patience: float) -> bool:
@@ -41,9 +43,11 @@ async def check(namespaces: Namespaces, target: Target, patience: float) -> bool
 class Checker:
     """Keeps one checking task per target; tells when the set of targets that are down changes."""
 
-    def __init__(self, namespaces: Namespaces, tasks: Tasks, changed: Callable[[], None]) -> None:
-        """`changed` is called after `down` changed."""
-        self._namespaces, self._tasks, self._changed = namespaces, tasks, changed
+    def __init__(
+        self, namespaces: Namespaces, tasks: Tasks, changed: Callable[[], None], probe: Probe = check
+    ) -> None:
+        """`changed` is called after `down` changed; `probe` makes one check."""
+        self._namespaces, self._tasks, self._changed, self._probe = namespaces, tasks, changed, probe
         self._verdicts: dict[Target, Verdict] = {}
         self._wanted: dict[Target, Health] = {}
 
@@ -71,7 +75,7 @@ class Checker:
 
     async def _loop(self, target: Target) -> None:
         while (health := self._wanted.get(target)) is not None:
-            good = await check(self._namespaces, target, health.timeout)
+            good = await self._probe(self._namespaces, target, health.timeout)
             before = self._verdicts.get(target)
             if before is None:
                 return
