@@ -55,6 +55,11 @@ RouteChange = Change[Route]
 _Refusal = tuple[RouteChange, KernelError]
 
 
+def on_link(hops: Hops) -> bool:
+    """Tell whether hops need no gateway: IPv4 routes have another scope then, so theirs cannot change under them."""
+    return all(hop.via is None for hop in hops)
+
+
 @dataclass(slots=True)
 class Bucket:
     """Changes whose messages differ in nothing but the destination.
@@ -76,7 +81,7 @@ class Bucket:
     @property
     def on_link(self) -> bool:
         """Whether these routes need no gateway, and may lead to the gateways of others."""
-        return all(hop.via is None for hop in self.hops)
+        return on_link(self.hops)
 
     def numbers(self) -> list[int]:
         """Return the destinations as numbers."""
@@ -149,6 +154,8 @@ class RouteTable:
         """Move all routes of these hops to others, one message for each group; return how many routes moved."""
         if not self._sure:
             self.read()
+        if on_link(old) is not on_link(new):
+            return self._rewrite(proto, old, new)
         moved = 0
         for group in self._nexthops.having(proto, old):
             error = self._nexthops.replace(group, new)
@@ -157,6 +164,13 @@ class RouteTable:
             moved += self._users[group]
         self._nexthops.prune(set())
         return moved
+
+    def _rewrite(self, proto: int, old: Hops, new: Hops) -> int:
+        """Move routes whose messages differ in more than the group."""
+        facts = [fact for fact in self.read() if fact.proto == proto and fact.hops == old]
+        for failure in self.apply([Change("update", fact, replace(fact, hops=new)) for fact in facts]):
+            raise failure.error
+        return len(facts)
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -225,8 +239,8 @@ class RouteTable:
         refused = self._delete([change for change in changes if change.new is None])
         failures: list[Failure] = []
         buckets = self._sort([change for change in changes if change.new is not None])
-        for on_link in (True, False):
-            rest = self._move([bucket for bucket in buckets if bucket.on_link is on_link])
+        for first in (True, False):
+            rest = self._move([bucket for bucket in buckets if bucket.on_link is first])
             refused += self._put(rest, failures)
         return failures, refused
 
@@ -284,8 +298,9 @@ class RouteTable:
             together[bucket.group if bucket.moves else 0, bucket.hops].append(bucket)
         rest: list[Bucket] = []
         for (group, hops), some in together.items():
-            whole = group and sum(len(bucket.changes) for bucket in some) == self._users[group]
-            if not whole or self._nexthops.replace(group, hops) is not None:
+            whole = sum(len(bucket.changes) for bucket in some) == self._users[group]
+            whole = whole and on_link(hops) is on_link(self._nexthops.meaning(group))
+            if not group or not whole or self._nexthops.replace(group, hops) is not None:
                 rest += some
                 continue
             for bucket in some:
