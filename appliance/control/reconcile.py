@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from appliance.control.compile import ORDER
-from appliance.kernel.port import Failure, Port
+from appliance.kernel.port import Attentive, Failure, Port
 from appliance.model.facts import (
     Compose,
     Fact,
@@ -44,6 +44,9 @@ SUBSYSTEMS: tuple[tuple[str, tuple[type[Fact], ...]], ...] = (
     ("routes", (Route,)),
 )
 assert {kind for _, kinds in SUBSYSTEMS for kind in kinds} == set(ORDER)  # noqa: S101 - two lists, one truth
+
+#: Applied in one piece, deletions too: the elements of a set may go only with the rules that use it.
+WHOLE = frozenset({"nft"})
 
 #: Rounds of read, diff and apply before what is left waits for the next event.
 ROUNDS = 4
@@ -82,7 +85,10 @@ class Reconciler:
     def plan_one(self, name: str, facts: Collection[Fact]) -> Plan[Any]:
         """Plan one subsystem."""
         kinds = next(kinds for other, kinds in SUBSYSTEMS if other == name)
-        return diff(self.ports[name].read(), [fact for fact in facts if isinstance(fact, kinds)])
+        port, wanted = self.ports[name], _of(kinds, facts)
+        if isinstance(port, Attentive):
+            port.attend(wanted)
+        return diff(port.read(), wanted)
 
     def apply(self, facts: Collection[Fact], only: Collection[str] | None = None) -> Outcome:
         """Lead the kernel (or `only` some subsystems) to the facts, by reading what is there.
@@ -145,10 +151,10 @@ def _in_order(plans: Plans) -> Iterator[tuple[str, Plan[Any]]]:
     """Deletions from the last subsystem to the first, then updates and creations from the first to the last."""
     names = [name for name, _ in SUBSYSTEMS if name in plans]
     for name in reversed(names):
-        if gone := plans[name].of("delete"):
+        if name not in WHOLE and (gone := plans[name].of("delete")):
             yield name, Plan(gone)
     for name in names:
-        if rest := tuple(change for change in plans[name].changes if change.operation != "delete"):
+        if rest := tuple(change for change in plans[name].changes if name in WHOLE or change.operation != "delete"):
             yield name, Plan(rest)
 
 

@@ -15,7 +15,7 @@ from appliance.kernel.netlink import NETLINK_ROUTE, Message, Netlink
 from appliance.kernel.port import Failure
 from appliance.kernel.watching import watch_route
 from appliance.model.errors import KernelError
-from appliance.model.facts import HOST, FdbEntry, LinkAddress, Namespace, Neighbour
+from appliance.model.facts import FdbEntry, LinkAddress, Namespace, Neighbour
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -54,14 +54,15 @@ class EntryPort(ABC, Generic[F]):
 
     def read(self) -> frozenset[F]:
         """Return what is ours in the node's namespace and every one we made."""
-        return frozenset(fact for ns in (HOST, *self.namespaces.names()) for fact in self._read_one(ns))
+        found = self.namespaces.each(lambda ns: tuple(self._read_one(ns)))
+        return frozenset(fact for facts in found.values() for fact in facts)
 
     def apply(self, plan: Plan[F]) -> tuple[Failure, ...]:
         """Carry the changes out, one batch a namespace."""
         by_ns: dict[Namespace, list[Change[F]]] = {}
         for change in plan.changes:
             by_ns.setdefault(change.fact.ns, []).append(change)
-        return tuple(failure for ns, changes in by_ns.items() for failure in self._apply_one(ns, changes))
+        return tuple(failure for ns, changes in by_ns.items() for failure in self._tried(ns, changes))
 
     def watch(self) -> AsyncIterator[str]:
         """Yield when one appears, changes or goes."""
@@ -74,6 +75,13 @@ class EntryPort(ABC, Generic[F]):
         """Read one namespace."""
         found = {device.index: device for device in devices(self._netlink, ns).values()}
         return self._dump(ns, found)
+
+    def _tried(self, ns: Namespace, changes: list[Change[F]]) -> list[Failure]:
+        """Apply the changes of one namespace, which may go away meanwhile."""
+        try:
+            return self._apply_one(ns, changes)
+        except KernelError as error:
+            return [Failure(change.fact, error) for change in changes if change.operation != "delete"]
 
     def _apply_one(self, ns: Namespace, changes: list[Change[F]]) -> list[Failure]:
         """Apply the changes of one namespace."""

@@ -80,7 +80,7 @@ class LinksPort:
 
     def _survey(self) -> Survey:
         """Look at all devices of all our namespaces."""
-        return {ns: devices(self._netlink, ns) for ns in (HOST, *self.namespaces.names())}
+        return self.namespaces.each(lambda ns: devices(self._netlink, ns))
 
     def _fact(self, survey: Survey, ns: Namespace, device: Device) -> Link:
         """Say what a device of ours is, as a fact."""

@@ -17,7 +17,7 @@ import socket
 import struct
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from appliance.kernel import netlink, syscalls
 from appliance.model.errors import KernelError
@@ -39,6 +39,7 @@ _LO, _LO_UP = (
 _RTM_GETLINK, _RTM_SETLINK, _IFLA_IFALIAS, _IFINFO = 18, 19, 20, 16
 
 Identity = tuple[int, int]
+T = TypeVar("T")
 
 
 def _identity(status: os.stat_result) -> Identity:
@@ -144,6 +145,17 @@ class Namespaces:
         for name in found - self._known:
             self._announce(name)
         return found
+
+    def each(self, look: Callable[[Namespace], T]) -> dict[Namespace, T]:
+        """Look into HOST and every namespace of ours; one that goes away meanwhile is not there."""
+        seen: dict[Namespace, T] = {}
+        for name in (HOST, *self.names()):
+            try:
+                seen[name] = look(name)
+            except (KernelError, OSError):
+                if self.exists(name):
+                    raise
+        return seen
 
     def create(self, name: Namespace) -> None:
         """Make a namespace with `lo` up and marked; one that is there already and ours is left alone."""

@@ -24,7 +24,7 @@ from appliance.kernel.netlink import NETLINK_NETFILTER, Answer, Message, Netlink
 from appliance.kernel.port import Failure
 from appliance.kernel.watching import Watcher
 from appliance.model.errors import KernelError
-from appliance.model.facts import HOST, Namespace, NftSet, NftTable
+from appliance.model.facts import Namespace, NftSet, NftTable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -48,6 +48,7 @@ class Held:
     generation: int
     table: NftTable | None
     sets: Mapping[str, nft_text.Elements]
+    hash: str = ""
 
 
 class NftPort:
@@ -78,13 +79,12 @@ class NftPort:
                 self._told.add((fact.ns, fact.name))
             elif (name := nft_text.digest(fact.body)) not in self._bodies:
                 self._bodies[name] = fact.body
-                self._held.clear()
+                self._held = {ns: held for ns, held in self._held.items() if held.hash != name}
 
     def read(self) -> frozenset[Fact]:
         """Return our tables and the elements of their sets."""
         found: set[Fact] = set()
-        for ns in (HOST, *self.namespaces.names()):
-            held = self._look(ns)
+        for ns, held in self.namespaces.each(self._look).items():
             if held.table is None:
                 continue
             found.add(held.table)
@@ -101,7 +101,7 @@ class NftPort:
         for change in plan.changes:
             by_ns.setdefault(change.fact.ns, []).append(change)
         self._learn(change.new for change in plan.changes if change.new is not None)
-        return tuple(failure for ns, changes in by_ns.items() for failure in self._apply_one(ns, changes))
+        return tuple(failure for ns, changes in by_ns.items() for failure in self._tried(ns, changes))
 
     def watch(self) -> AsyncIterator[str]:
         """Yield when somebody else changes the ruleset of a namespace."""
@@ -148,7 +148,7 @@ class NftPort:
         known = self._rests.setdefault((ns, listing.hash), listing.rest)
         if body is None or known != listing.rest:
             body = f"# not ours any more: {listing.hash} {listing.rest}"
-        return Held(generation, NftTable(ns, body), listing.sets)
+        return Held(generation, NftTable(ns, body), listing.sets, listing.hash)
 
     def _run(self, ns: Namespace, script: str) -> str:
         """Run a script in a namespace."""
@@ -157,12 +157,16 @@ class NftPort:
                 self._contexts[ns] = NftContext()
             return self._contexts[ns].run(script)
 
+    def _tried(self, ns: Namespace, changes: Sequence[Change[Fact]]) -> list[Failure]:
+        """Apply the changes of one namespace, which may be gone, or go away meanwhile."""
+        try:
+            return self._apply_one(ns, changes)
+        except KernelError as error:
+            self._held.pop(ns, None)
+            return [Failure(change.fact, error) for change in changes if change.operation != "delete"]
+
     def _apply_one(self, ns: Namespace, changes: Sequence[Change[Fact]]) -> list[Failure]:
         """Apply the changes of one namespace in one transaction."""
-        wanted = [change for change in changes if change.operation != "delete"]
-        if not self.namespaces.exists(ns):
-            missing = KernelError("nft", f"{ns}: no such namespace", errno.ENODEV)
-            return [Failure(change.fact, missing) for change in wanted]
         held = self._look(ns)
         after, statements = _script(ns, held, changes)
         try:
@@ -221,7 +225,7 @@ def _script(ns: Namespace, held: Held, changes: Sequence[Change[Fact]]) -> tuple
         statements += nft_text.subtract(fact, old - new) + nft_text.add(fact, new - old)
         sets[fact.name] = new
     if table == held.table:
-        return Held(held.generation, table, sets), statements
+        return replace(held, sets=sets), statements
     if table is None:
         assert held.table is not None  # noqa: S101 - it differs from None
         return Held(held.generation, None, {}), [nft_text.Statement(nft_text.remove(), held.table)]

@@ -14,7 +14,7 @@ Laws, held by one contract test a port, on the fake and on this kernel:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 from appliance.state.diff import Keyed, Plan
 
@@ -55,6 +55,7 @@ class Port(Protocol[F]):
         ...
 
 
+@runtime_checkable
 class Attentive(Protocol[F_contra]):
     """A port that cannot tell from the kernel alone what is there, and is told what is wanted before it reads."""
 

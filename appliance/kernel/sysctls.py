@@ -10,6 +10,7 @@ about (by `attend`, or by a plan) are read, and deleting one means not attending
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -53,16 +54,10 @@ class SysctlsPort:
 
     def read(self) -> frozenset[Sysctl]:
         """Return the values of the names attended to; one equal to what is wanted is given in the same words."""
-        found = set()
+        found: set[Sysctl] = set()
         for ns, names in self._by_namespace().items():
-            if not self.namespaces.exists(ns):
-                continue
-            with self.namespaces.in_namespace(ns):
-                for name in names:
-                    value = _read(name)
-                    if value is not None:
-                        wanted = self._wanted[ns, name]
-                        found.add(Sysctl(ns, name, wanted if same(value, wanted) else value))
+            with suppress(KernelError), self.namespaces.in_namespace(ns):
+                found.update(fact for name in names if (fact := self._read(ns, name)) is not None)
         return frozenset(found)
 
     def apply(self, plan: Plan[Sysctl]) -> tuple[Failure, ...]:
@@ -87,6 +82,15 @@ class SysctlsPort:
     def close(self) -> None:
         """Nothing is held."""
 
+    def _read(self, ns: Namespace, name: str) -> Sysctl | None:
+        """Read one value, here in its namespace; None if there is no such file."""
+        try:
+            value = path(name).read_text().rstrip("\n")
+        except OSError:
+            return None
+        wanted = self._wanted[ns, name]
+        return Sysctl(ns, name, wanted if same(value, wanted) else value)
+
     def _by_namespace(self) -> dict[Namespace, list[str]]:
         """Group the names attended to."""
         grouped: dict[Namespace, list[str]] = {}
@@ -105,11 +109,3 @@ class SysctlsPort:
                 raise KernelError("sysctl", what, errno.ENODEV if of_device else errno.ENOENT) from error
             except OSError as error:
                 raise KernelError("sysctl", what, error.errno or errno.EIO) from error
-
-
-def _read(name: str) -> str | None:
-    """Read one value here; None if there is no such file."""
-    try:
-        return path(name).read_text().rstrip("\n")
-    except OSError:
-        return None

@@ -159,3 +159,20 @@ def test_making_and_deleting_leaks_no_descriptor(world: World) -> None:
         world.namespaces.netlink_socket(NETLINK_NETFILTER, RED)
         world.namespaces.delete(RED)
     assert _open_files() == before
+
+
+def test_a_namespace_that_goes_away_while_we_look_is_not_there(world: World) -> None:
+    """Any other trouble is told."""
+    world.make(RED, BLUE)
+
+    def look(name: Namespace) -> str:
+        if name == RED:
+            other = Namespaces(world.namespaces.directory, world.host)
+            other.delete(RED)
+            other.close()
+            world.namespaces.open_ns(RED)
+        return f"seen {name}"
+
+    assert world.namespaces.each(look) == {HOST: "seen ", BLUE: "seen blue"}
+    with pytest.raises(KernelError):
+        world.namespaces.each(lambda _: world.namespaces.open_ns(Namespace("none")))
