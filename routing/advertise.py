@@ -94,7 +94,9 @@ def _server(intent: Intent, node: Node) -> Iterator[Speaker]:
     if exchange is not None and zone.exchange_as is not None:
         neighbors = tuple(_exchange_clients(intent, exchange))
         mode, listen = Mode.TRANSPARENT, _listen(exchange)
-        yield Speaker("exchange", mode, zone.exchange_as, node.loopback.ipv4, listen, neighbors=neighbors)
+        # Gateways have sessions with both speakers: two of one BGP identifier would be one speaker to them, and what
+        # the one taught would never be told to the other.
+        yield Speaker("exchange", mode, zone.exchange_as, exchange.ipv4.ip, listen, neighbors=neighbors)
 
 
 def _listen(port: Attachment) -> tuple[Address, ...]:
@@ -205,7 +207,8 @@ def _peer(intent: Intent, name: str, peer: Peer, where: Address | Network, local
         families=(family,),
         imports=imports,
         exports=ExportPolicy(_of(receives, version)),
-        passive=True,
+        # We connect too: other implementations wait two minutes after a connection that was refused.
+        passive=not single,
     )
 
 
