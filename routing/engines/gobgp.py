@@ -73,6 +73,7 @@ class GoBgpEngine:
         self._process = Process("gobgpd", (*command, *api), {"GOGC": "400"}, directory)
         self._lock = asyncio.Lock()
         self._applied: Speaker | None = None
+        self._whole = False  # nothing of a later speaker was begun
         self._wanted: tuple[Speaker, Config] | None = None
         self._life: _Life | None = None
         self._alive = asyncio.Event()
@@ -88,7 +89,7 @@ class GoBgpEngine:
         async with self._lock:
             if self._closed.is_set():
                 raise EngineError(f"{speaker.name}: the engine was closed")
-            if speaker == self._applied and self._process.alive():
+            if self._whole and speaker == self._applied and self._process.alive():
                 return
             self._wanted = (speaker, config)
             await self._make(speaker, config)
@@ -158,17 +159,18 @@ class GoBgpEngine:
             _log.info("gobgpd-replaced", speaker=speaker.name)
             await self._process.stop()
             running = False
+        before, self._whole = (self._applied if self._whole else None), False
         try:
             life = await self._adopted() if running else await self._started(config, former=bool(known))
             restarting = same and not running
-            await configure(life.client, self._memory, config, (self._applied, speaker), restarting=restarting)
+            await configure(life.client, self._memory, config, (before, speaker), restarting=restarting)
             life.originated = await originate(life.client, speaker.announcements, life.originated)
         except EngineError:
             if not running:
                 await self._end_life()
                 await self._process.stop()
             raise
-        self._applied, self._names = speaker, Names(speaker.neighbors)
+        self._applied, self._names, self._whole = speaker, Names(speaker.neighbors), True
         self._alive.set()
 
     async def _adopted(self) -> _Life:
@@ -181,7 +183,6 @@ class GoBgpEngine:
         await self._end_life()
         awaited = frozenset(self._up if self._watched else _addresses(config)) if former else frozenset()
         self._up.clear()
-        self._applied = None
         self._socket.unlink(missing_ok=True)
         await self._process.ensure()
         life = self._life = _Life(await self._connect(), awaited, {})
@@ -237,6 +238,8 @@ class GoBgpEngine:
             await self._make(*self._wanted)
         except EngineError as error:
             _log.warning("gobgpd-not-started", error=str(error))
+        except Exception:  # noqa: BLE001 - a bug of ours must not end the supervision
+            _log.exception("gobgpd-not-started")
 
     async def _care(self) -> None:
         self._process.trim_log()

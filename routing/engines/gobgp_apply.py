@@ -20,7 +20,8 @@ from routing.bgp.values import Address, Announcement, ExportPolicy, Family, Netw
 from routing.engines.engine import SessionState
 from routing.engines.gobgp_client import Client
 from routing.engines.gobgp_codec import PeerView, announcement_of
-from routing.engines.gobgp_config import Changes, Config, changes, key_of
+from routing.engines.gobgp_config import Changes, Config, changes
+from routing.engines.gobgp_policy import key_of
 
 
 class Memory:
@@ -78,9 +79,7 @@ async def configure(
     present = await Present.ask(client)
     plan = changes(known, present.groups | present.sessions.keys(), config)
     plan, ended = await _without_leftovers(client, plan, config, speakers, present)
-    touched = {"policies"} if plan.policies else set()
-    for key in (*plan.remove, *(peer.key for peer in plan.add), *plan.reimport, *plan.reexport):
-        touched.update((f"peer {key}", f"import {key}", f"export {key}"))
+    touched = _touched(plan)
     if touched:
         memory.save({key: value for key, value in known.items() if key not in touched})
         await _remove(client, plan.remove, ended, present)
@@ -91,6 +90,16 @@ async def configure(
         await _refresh(client, plan, present)
     if known != config.digests:
         memory.save(config.digests)
+
+
+def _touched(plan: Changes) -> set[str]:
+    """Return the names of the digests that a plan puts in doubt."""
+    touched = {"policies"} if plan.policies else set()
+    for key in (*plan.remove, *(peer.key for peer in plan.add)):
+        touched.update((f"peer {key}", f"import {key}", f"export {key}"))
+    touched.update(f"import {key}" for key in plan.reimport)
+    touched.update(f"export {key}" for key in plan.reexport)
+    return touched
 
 
 async def _remove(client: Client, keys: Iterable[str], ended: Iterable[Address], present: Present) -> None:

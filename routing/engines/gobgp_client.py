@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 import grpc.aio
+import structlog
 
 from appliance.model.errors import EngineError
 from routing.bgp.values import Address, Announcement, Family, Network
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from routing.engines.gobgp_config import Config, Peer
+
+_log = structlog.get_logger(__name__)
 
 #: A busy gobgpd answers late, for one of its threads does everything; a dead one is noticed by its process.
 _PATIENCE: Final = 120.0
@@ -72,10 +75,19 @@ def _engine_errors(what: str) -> Iterator[None]:
         raise EngineError(f"gobgpd: {what}: the connection was closed") from error
 
 
+def _views(paths: Iterable[api.Path]) -> Iterator[PathView]:
+    """Decode paths; one that we cannot read must not hide all others, for any neighbour could send it."""
+    for path in paths:
+        try:
+            yield path_view(path)
+        except ValueError as error:
+            _log.warning("gobgpd-path-not-understood", neighbor=path.neighbor_ip, error=str(error))
+
+
 async def _parts(paths: Sequence[api.Path], *, whole: bool) -> AsyncGenerator[Paths, None]:
     """Decode a table in parts, so that others get their turn."""
     for first in range(0, len(paths), _PATHS_PER_MESSAGE):
-        part = tuple(map(path_view, paths[first : first + _PATHS_PER_MESSAGE]))
+        part = tuple(_views(paths[first : first + _PATHS_PER_MESSAGE]))
         yield Paths(part, whole and first + _PATHS_PER_MESSAGE >= len(paths))
         await asyncio.sleep(0)
     if not paths:
@@ -226,8 +238,8 @@ class Client:
         if prefix is not None:
             request.prefixes.append(api.TableLookupPrefix(prefix=str(prefix), type=api.TableLookupPrefix.EXACT))
         async for answer in self._list("ListPath", request):
-            for path in answer.destination.paths:
-                yield path_view(path)
+            for view in _views(answer.destination.paths):
+                yield view
 
     async def _reset(self, address: Address, direction: api.ResetPeerRequest.SoftResetDirection) -> None:
         await self._ask("ResetPeer", api.ResetPeerRequest(address=str(address), soft=True, direction=direction))

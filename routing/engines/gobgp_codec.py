@@ -110,7 +110,7 @@ def announcement_of(path: PathView) -> Announcement | None:
 def path_view(path: api.Path) -> PathView:
     """Decode a path of a table or of an event."""
     return PathView(
-        prefix=_prefix(path.nlri),
+        prefix=_prefix(path),
         neighbor=None if path.neighbor_ip in _OWN else ip_address(path.neighbor_ip.partition("%")[0]),
         router_id=_router_id(path.source_id),
         attributes=None if path.is_withdraw else attributes(path.pattrs),
@@ -173,9 +173,11 @@ def _nlri(prefix: Network) -> AnyMessage:
     return _any(attr.IPAddressPrefix(prefix=str(prefix.network_address), prefix_len=prefix.prefixlen))
 
 
-def _prefix(nlri: AnyMessage) -> Network:
-    item = attr.IPAddressPrefix.FromString(nlri.value)
-    return ip_network((item.prefix, item.prefix_len), strict=False)
+def _prefix(path: api.Path) -> Network:
+    item = attr.IPAddressPrefix.FromString(path.nlri.value)
+    # gobgpd writes a prefix below ::ffff:0:0/96 as if it were of IPv4, and any neighbour can announce one.
+    mapped = path.family.afi == api.Family.AFI_IP6 and ":" not in item.prefix
+    return ip_network((f"::ffff:{item.prefix}" if mapped else item.prefix, item.prefix_len), strict=False)
 
 
 def _router_id(text: str) -> IPv4Address:

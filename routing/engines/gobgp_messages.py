@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from routing.bgp.values import Family
 from routing.engines.gobgp_api import gobgp_pb2 as api
-from routing.engines.gobgp_config import EXPORT, IMPORT, Config, Peer, Policy, Statement, digest
+from routing.engines.gobgp_config import Config, Peer, digest
+from routing.engines.gobgp_policy import EXPORT, IMPORT, Policy, Statement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
