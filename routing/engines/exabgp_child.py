@@ -101,7 +101,9 @@ class Child:
             raise EngineError("another process is needed for this speaker")
         self.core.configure(speaker, time.monotonic())
         self.files.write_speaker(speaker)
-        if self.files.write_configuration(configuration(speaker, sys.executable)):
+        wanted = configuration(speaker, sys.executable)
+        if wanted != configuration(current, sys.executable):
+            self.files.write_configuration(wanted)
             done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
             self._reloads.append(done)
             self.core.commands.append("@reload")

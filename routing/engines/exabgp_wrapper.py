@@ -24,7 +24,7 @@ from exabgp.bgp.message.update.attribute import Attribute, Attributes
 from exabgp.configuration.neighbor import ParseNeighbor
 from exabgp.protocol.ip import IP
 from exabgp.reactor import listener, loop, peer
-from exabgp.reactor.api import API
+from exabgp.reactor.api import API, processes
 from exabgp.reactor.api.processes import Processes
 from exabgp.rib.outgoing import OutgoingRIB
 from exabgp.version import version
@@ -148,6 +148,8 @@ def commands() -> None:
         return Commands(self, reactor).run(service, command)
 
     API.process = process
+    formated = processes.formated
+    processes.formated = lambda line: line if line.startswith("@") else formated(line)
 
     def write(self: Any, service: str, text: str | None, _neighbor: Any = None) -> bool:
         helper = self._process.get(service)
