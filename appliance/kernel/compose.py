@@ -1,152 +1,215 @@
-"""The port of `Compose` facts: a tc program on the ingress of a device, its configuration and members in maps.
+"""The port of `Compose` facts: the tc program of `bpf/compose.bpf.c` on the ingress of a device, its values in maps.
 
-Nothing is pinned: the program is found by the hook it hangs on, its maps by the program, so a restarted daemon finds
-everything where it left it and changes members in place. A program made from another source (its tag differs) is
-replaced in one step, traffic goes on. The value sizes of the maps are checked before they are believed.
+Nothing is pinned. The program is found by the name of its filter, its maps by the program, so a restarted daemon finds
+everything where it left it. Members change in place. Another source or prefix, and a program that was built from other
+sources than ours (`build` in its configuration is the digest of the object file), is a new program that is filled first
+and then takes the place of the old one in one step: traffic goes on.
+
+A value is believed only if its size and its schema number are ours: the kernel loads a program against a map of another
+layout without complaint. What carries our name and is not believed is read as a fact without source, so that it differs
+from whatever is desired.
 """
 
 from __future__ import annotations
 
-import os
+import errno
+import hashlib
 import socket
 import struct
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, suppress
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from appliance.kernel import libbpf
+from appliance.kernel import tc
 from appliance.kernel.compose_table import SLOTS, slots
-from appliance.kernel.namespaces import Namespaces
+from appliance.kernel.libbpf import Map, Program
+from appliance.kernel.netlink import NETLINK_ROUTE, Netlink
 from appliance.kernel.port import Failure
 from appliance.kernel.watching import LINK, watch_route
-from appliance.model.errors import KernelError
-from appliance.model.facts import HOST, Compose
-from appliance.state.diff import Plan
+from appliance.model.errors import InternalError, KernelError
+from appliance.model.facts import HOST, Compose, Namespace
+from appliance.model.marks import NODE_IDS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from appliance.kernel.namespaces import Namespaces
+    from appliance.state.diff import Plan
 
 OBJECT: Final = Path(__file__).parent / "bpf" / "compose.bpf.o"
-PROGRAM: Final = "ew_compose"
+#: Name of the filter, and of the function in the object.
+FILTER, PROGRAM = "ew-compose", "ew_compose"
 CONFIG, MEMBERS = "ew_config", "ew_members"
-_CONFIG = struct.Struct("16s16s")
-_SLOTS = struct.Struct(f"={SLOTS}H")
-_ZERO = struct.pack("=I", 0)
+#: Raised with every change of the layout of `struct config` or `struct members`.
+SCHEMA: Final = 1
+_CONFIG: Final = struct.Struct("=I12s16s16s")
+_MEMBERS: Final = struct.Struct(f">{SLOTS}H")
+_IDS: Final = struct.Struct("=Q")
+_KEY, _FIRST = 4, bytes(4)
+_PREFIX_LENGTH: Final = 48
+
+
+@lru_cache(maxsize=4)
+def _digest(path: Path, _changed: int) -> bytes:
+    """Return what tells one build from another."""
+    return hashlib.blake2b(path.read_bytes(), digest_size=12).digest()
+
+
+def build(path: Path) -> bytes:
+    """Return the digest of the object file; zeros while it is not built."""
+    try:
+        return _digest(path, path.stat().st_mtime_ns)
+    except FileNotFoundError:
+        return bytes(12)
+
+
+def pack_config(fact: Compose, made_from: bytes) -> bytes:
+    """Encode struct config."""
+    return _CONFIG.pack(SCHEMA, made_from, fact.source.packed, fact.prefix.network_address.packed)
+
+
+def pack_members(address: IPv4Address, ids: tuple[int, ...]) -> bytes:
+    """Encode struct members."""
+    if not all(1 <= member <= NODE_IDS for member in ids):
+        raise InternalError(f"{address} has members {ids}: ids are 1..{NODE_IDS}")
+    return _MEMBERS.pack(*slots(address, ids)) + _IDS.pack(sum(1 << member for member in set(ids)))
+
+
+def unpack_members(value: bytes) -> tuple[int, ...]:
+    """Decode the ids in struct members."""
+    bits = _IDS.unpack_from(value, _MEMBERS.size)[0]
+    return tuple(member for member in range(NODE_IDS + 1) if bits >> member & 1)
 
 
 class ComposePort:
-    """Composing devices of a node; only the node's own namespace has them."""
+    """Composing devices of a node."""
 
     def __init__(self, namespaces: Namespaces, path: Path = OBJECT) -> None:
         """`path` is the compiled program."""
-        self._namespaces, self._path = namespaces, path
+        self.namespaces, self._path = namespaces, path
+        self._netlink = Netlink(namespaces, NETLINK_ROUTE, "compose")
 
     def read(self) -> frozenset[Compose]:
         """Return what hangs on devices now."""
-        found = []
-        with self._namespaces.in_namespace(HOST):
-            for index, name in socket.if_nameindex():
-                fact = self._read_one(index, name)
-                if fact is not None:
-                    found.append(fact)
-        return frozenset(found)
+        return frozenset(fact for ns in (HOST, *self.namespaces.names()) for fact in self._read_one(ns))
 
     def apply(self, plan: Plan[Compose]) -> tuple[Failure, ...]:
         """Attach, change or take off."""
         failures = []
-        with self._namespaces.in_namespace(HOST):
-            for change in plan.changes:
-                try:
-                    self._apply_one(change.old, change.new)
-                except OSError as error:
-                    failures.append(Failure(change.fact, KernelError("compose", change.fact.link, error.errno or 5)))
+        for change in plan.changes:
+            fact = change.fact
+            try:
+                if change.new is None:
+                    self._drop(fact)
+                else:
+                    self._put(change.new)
+            except KernelError as error:
+                failures.append(Failure(fact, error))
+            except OSError as error:
+                what = f"{fact.ns}/{fact.link}: {error.strerror or error}"
+                failures.append(Failure(fact, KernelError("compose", what, error.errno or errno.EIO)))
         return tuple(failures)
 
     def watch(self) -> AsyncIterator[str]:
-        """Yield when devices change: a device that is made anew has lost its program."""
-        return watch_route(self._namespaces, (LINK,), "link")
+        """Yield when devices or filters change: a device that is made anew has lost its program."""
+        return watch_route(self.namespaces, (LINK, tc.TC), "compose")
 
     def close(self) -> None:
         """Nothing is held."""
 
-    def _read_one(self, index: int, name: str) -> Compose | None:
-        with self._program(index) as maps:
-            if maps is None:
-                return None
-            value = libbpf.lookup(maps[CONFIG], _ZERO, _CONFIG.size)
-            source, prefix = _CONFIG.unpack(value or bytes(_CONFIG.size))
-            members = []
-            for key in sorted(libbpf.keys(maps[MEMBERS], 4)):
-                row = libbpf.lookup(maps[MEMBERS], key, _SLOTS.size)
-                if row is not None:
-                    members.append((IPv4Address(key), tuple(sorted(set(_SLOTS.unpack(row))))))
-            return Compose(HOST, name, IPv6Address(source), IPv6Network((prefix, 48)), tuple(members))
+    # -- inside -------------------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _program(self, index: int) -> Iterator[dict[str, int] | None]:
-        """Give the maps of our program on a device, None where there is none of ours."""
-        descriptor = libbpf.attached(index)
-        if descriptor is None:
-            yield None
-            return
-        maps: dict[str, int] = {}
+    def _read_one(self, ns: Namespace) -> list[Compose]:
+        """Read one namespace."""
+        found = []
+        for hook in tc.hooks(self._netlink, ns, FILTER):
+            with suppress(OSError):  # it went meanwhile
+                with self.namespaces.in_namespace(ns):
+                    link = socket.if_indextoname(hook.index)
+                with Program.by_id(hook.program) as program:
+                    found.append(self._fact(ns, link, program))
+        return found
+
+    def _fact(self, ns: Namespace, link: str, program: Program) -> Compose:
+        """Return what a program does."""
+        config = _believed(program)
+        if config is None or config[0] != build(self._path):
+            return Compose(ns, link, IPv6Address(0), IPv6Network((0, _PREFIX_LENGTH)))
+        held = program.maps[MEMBERS]
+        members = []
+        for key in list(held):
+            value = held.lookup(key)
+            if value is not None:
+                members.append((IPv4Address(key), unpack_members(value)))
+        source, prefix = config[1], IPv6Network((config[2], _PREFIX_LENGTH), strict=False)
+        return Compose(ns, link, source, prefix, tuple(sorted(members)))
+
+    def _hook(self, ns: Namespace, link: str) -> tuple[int, tc.Hook | None]:
+        """Return the index of a device, and what hangs on it already; KernelError ENODEV if it is not there."""
         try:
-            if libbpf.program_info(descriptor)[0] == PROGRAM:
-                maps = libbpf.maps(descriptor)
-            yield maps if _fits(maps) else None
-        finally:
-            for each in (descriptor, *maps.values()):
-                os.close(each)
+            with self.namespaces.in_namespace(ns):
+                index = socket.if_nametoindex(link)
+        except OSError as error:
+            raise KernelError("compose", f"{ns}/{link}", errno.ENODEV) from error
+        found = (hook for hook in tc.hooks(self._netlink, ns, FILTER) if hook.index == index)
+        return index, next(found, None)
 
-    def _apply_one(self, old: Compose | None, new: Compose | None) -> None:
-        link = (new or old).link  # type: ignore[union-attr] # a change has one side
-        if new is None:
-            with suppress(OSError):
-                libbpf.detach(socket.if_nametoindex(link))
-            return
-        index = socket.if_nametoindex(link)
-        if old is None or not self._current(index):
-            self._attach(index, new)
-            return
-        with self._program(index) as maps:
-            if maps is not None:
-                _fill(maps, new)
+    def _drop(self, fact: Compose) -> None:
+        """Take the program off; without device or program there is nothing to do."""
+        try:
+            _, hook = self._hook(fact.ns, fact.link)
+        except KernelError as error:
+            if error.errno == errno.ENODEV:
+                return
+            raise
+        if hook is not None:
+            tc.detach(self._netlink, fact.ns, hook)
 
-    def _current(self, index: int) -> bool:
-        descriptor = libbpf.attached(index)
-        if descriptor is None:
-            return False
-        os.close(descriptor)
-        return True
-
-    def _attach(self, index: int, fact: Compose) -> None:
-        """Load, fill, then attach: no packet meets a program without configuration."""
+    def _put(self, fact: Compose) -> None:
+        """Change the members of the program that is there, or put a new one in its place."""
+        index, hook = self._hook(fact.ns, fact.link)
         if not self._path.exists():
-            raise FileNotFoundError(2, f"{self._path} is not built: run `make setup`")
-        handle, program = libbpf.load(self._path, PROGRAM)
-        try:
-            maps = libbpf.maps(program)
-            try:
-                _fill(maps, fact)
-                libbpf.attach(index, program)
-            finally:
-                for each in maps.values():
-                    os.close(each)
-        finally:
-            libbpf.close(handle)
+            raise KernelError("compose", f"{self._path} is not built: run `make setup`", errno.ENOENT)
+        wanted = pack_config(fact, build(self._path))
+        with ExitStack() as stack:
+            if hook is not None:
+                program = stack.enter_context(Program.by_id(hook.program))
+                if _believed(program) is not None and program.maps[CONFIG].lookup(_FIRST) == wanted:
+                    _fill(program.maps[MEMBERS], fact)
+                    return
+            program = stack.enter_context(Program.load(self._path, PROGRAM))
+            if not _fits(program):
+                raise KernelError("compose", f"{self._path} has other maps: run `make setup`", errno.EINVAL)
+            program.maps[CONFIG].update(_FIRST, wanted)
+            _fill(program.maps[MEMBERS], fact)
+            tc.attach(self._netlink, fact.ns, index, program.fd, FILTER, hook)
 
 
-def _fits(maps: dict[str, int]) -> bool:
-    sizes = {name: libbpf.value_size(descriptor) for name, descriptor in maps.items()}
-    return sizes.get(CONFIG) == _CONFIG.size and sizes.get(MEMBERS) == _SLOTS.size
+def _fits(program: Program) -> bool:
+    """Tell whether the maps have the sizes that we read and write."""
+    config, members = program.maps.get(CONFIG), program.maps.get(MEMBERS)
+    if config is None or members is None:
+        return False
+    sizes = (config.key_size, config.value_size, members.key_size, members.value_size)
+    return sizes == (_KEY, _CONFIG.size, _KEY, _MEMBERS.size + _IDS.size)
 
 
-def _fill(maps: dict[str, int], fact: Compose) -> None:
-    """Write configuration and members; what is no member any more goes last."""
-    libbpf.update(maps[CONFIG], _ZERO, _CONFIG.pack(fact.source.packed, fact.prefix.network_address.packed))
-    wanted = {address.packed: _SLOTS.pack(*slots(address, ids)) for address, ids in fact.members if ids}
+def _believed(program: Program) -> tuple[bytes, IPv6Address, IPv6Address] | None:
+    """Return build, source and prefix of a program whose layout is ours."""
+    value = program.maps[CONFIG].lookup(_FIRST) if _fits(program) else None
+    if value is None:
+        return None
+    schema, made_from, source, prefix = _CONFIG.unpack(value)
+    return (made_from, IPv6Address(source), IPv6Address(prefix)) if schema == SCHEMA else None
+
+
+def _fill(held: Map, fact: Compose) -> None:
+    """Write what is different; an address that is composed by port again goes last."""
+    wanted = {address.packed: pack_members(address, ids) for address, ids in fact.members}
     for key, value in wanted.items():
-        libbpf.update(maps[MEMBERS], key, value)
-    for key in list(libbpf.keys(maps[MEMBERS], 4)):
-        if key not in wanted:
-            libbpf.delete(maps[MEMBERS], key)
-
+        if held.lookup(key) != value:
+            held.update(key, value)
+    for key in [key for key in held if key not in wanted]:
+        held.delete(key)

@@ -1,25 +1,35 @@
-"""Which member serves which slot of a flow table: rendezvous hashing, so that a member that leaves moves only its own.
+"""Which member serves which slot of an address: rendezvous hashing, so that a member that leaves moves only its own.
 
-Pure. The slots are what `ew_members` in compose.bpf.c holds for each address.
+Pure, and the same on every gateway, which therefore all send a flow to one member. The slots are what `ew_members` of
+`bpf/compose.bpf.c` holds; the program picks one of them by the hash of the flow.
 """
 
 from __future__ import annotations
 
 import hashlib
-from functools import cache
-from ipaddress import IPv4Address
-from typing import Final
+import struct
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
 
-#: Slots per address; as in compose.bpf.c. A member's share is a multiple of 1/64.
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from ipaddress import IPv4Address
+
+#: As in compose.bpf.c. A member's share is a multiple of 1/64.
 SLOTS: Final = 64
+_WEIGHTS: Final = struct.Struct(f">{SLOTS}Q")
 
 
-@cache
-def _weight(address: IPv4Address, slot: int, member: int) -> bytes:
-    text = f"{address} {slot} {member}".encode()
-    return hashlib.blake2b(text, digest_size=8).digest()
+@lru_cache(maxsize=4096)
+def _weights(address: IPv4Address, member: int) -> tuple[int, ...]:
+    """Return how much a member wants each slot."""
+    text = f"{address} {member}".encode()
+    return _WEIGHTS.unpack(hashlib.shake_128(text).digest(_WEIGHTS.size))
 
 
-def slots(address: IPv4Address, members: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the member of each slot: the one with the highest weight there."""
-    return tuple(max(members, key=lambda member: _weight(address, slot, member)) for slot in range(SLOTS))
+def slots(address: IPv4Address, members: Iterable[int]) -> tuple[int, ...]:
+    """Return the member of each slot, the one that wants it most; 0, which is nobody, where there are no members."""
+    wanting = [(_weights(address, member), member) for member in members]
+    if not wanting:
+        return (0,) * SLOTS
+    return tuple(max((weights[slot], member) for weights, member in wanting)[1] for slot in range(SLOTS))

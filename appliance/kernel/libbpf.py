@@ -1,6 +1,7 @@
-"""libbpf by ctypes: load an object, attach it to a tc hook, find what is attached, read and write maps.
+"""libbpf by ctypes: load an object, find programs and maps by what uses them, read and write maps.
 
-Only what `appliance.kernel.compose` needs. Calls answer with an errno in OSError.
+Only what `compose` needs; attaching is netlink and stands in `tc`. Calls that fail raise OSError. Descriptors belong to
+`Program`, which closes them; what is attached stays in the kernel without them.
 """
 
 from __future__ import annotations
@@ -8,40 +9,29 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from collections.abc import Iterator
-from ctypes import POINTER, Structure, byref, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p, sizeof
+from ctypes import POINTER, Structure, byref, c_char_p, c_int, c_uint32, c_uint64, c_void_p, sizeof
+from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
-INGRESS: Final = 1
-REPLACE: Final = 1
-HANDLE, PRIORITY = 1, 1
-_NAME, _TAG, _INFO = 16, 8, 256
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from types import TracebackType
 
-
-class _Hook(Structure):
-    _fields_ = (("sz", c_size_t), ("ifindex", c_int), ("attach_point", c_int), ("parent", c_uint32))
-
-
-class _Options(Structure):
-    _fields_ = (
-        ("sz", c_size_t),
-        ("prog_fd", c_int),
-        ("flags", c_uint32),
-        ("prog_id", c_uint32),
-        ("handle", c_uint32),
-        ("priority", c_uint32),
-    )
+#: Maps that a program may use at most.
+_MAPS: Final = 16
+#: More than any struct bpf_*_info of any kernel; what this one has not is left zero.
+_INFO: Final = 512
 
 
-class ProgramInfo(Structure):
+class _ProgramInfo(Structure):
     """The head of struct bpf_prog_info (linux/bpf.h)."""
 
     _fields_ = (
         ("type", c_uint32),
         ("id", c_uint32),
-        ("tag", ctypes.c_ubyte * _TAG),
+        ("tag", ctypes.c_ubyte * 8),
         ("jited_prog_len", c_uint32),
         ("xlated_prog_len", c_uint32),
         ("jited_prog_insns", c_uint64),
@@ -50,11 +40,11 @@ class ProgramInfo(Structure):
         ("created_by_uid", c_uint32),
         ("nr_map_ids", c_uint32),
         ("map_ids", c_uint64),
-        ("name", ctypes.c_char * _NAME),
+        ("name", ctypes.c_char * 16),
     )
 
 
-class MapInfo(Structure):
+class _MapInfo(Structure):
     """The head of struct bpf_map_info (linux/bpf.h)."""
 
     _fields_ = (
@@ -64,153 +54,148 @@ class MapInfo(Structure):
         ("value_size", c_uint32),
         ("max_entries", c_uint32),
         ("map_flags", c_uint32),
-        ("name", ctypes.c_char * _NAME),
+        ("name", ctypes.c_char * 16),
     )
+
+
+_SIGNATURES: Final[tuple[tuple[str, Any, tuple[Any, ...]], ...]] = (
+    ("bpf_object__open_file", c_void_p, (c_char_p, c_void_p)),
+    ("bpf_object__load", c_int, (c_void_p,)),
+    ("bpf_object__close", None, (c_void_p,)),
+    ("bpf_object__find_program_by_name", c_void_p, (c_void_p, c_char_p)),
+    ("bpf_program__fd", c_int, (c_void_p,)),
+    ("bpf_prog_get_fd_by_id", c_int, (c_uint32,)),
+    ("bpf_map_get_fd_by_id", c_int, (c_uint32,)),
+    ("bpf_map_lookup_elem", c_int, (c_int, c_void_p, c_void_p)),
+    ("bpf_map_get_next_key", c_int, (c_int, c_void_p, c_void_p)),
+    ("bpf_map_update_elem", c_int, (c_int, c_void_p, c_void_p, c_uint64)),
+    ("bpf_map_delete_elem", c_int, (c_int, c_void_p)),
+    ("bpf_obj_get_info_by_fd", c_int, (c_int, c_void_p, POINTER(c_uint32))),
+    ("libbpf_set_print", c_void_p, (c_void_p,)),
+)
 
 
 @cache
 def library() -> Any:
-    """Return libbpf, quiet."""
+    """Return libbpf, told not to write to standard error."""
     lib = ctypes.CDLL("libbpf.so.1", use_errno=True)
-    lib.bpf_object__open_file.restype = c_void_p
-    lib.bpf_object__open_file.argtypes = (c_char_p, c_void_p)
-    lib.bpf_object__load.argtypes = (c_void_p,)
-    lib.bpf_object__close.argtypes = (c_void_p,)
-    lib.bpf_object__find_program_by_name.restype = c_void_p
-    lib.bpf_object__find_program_by_name.argtypes = (c_void_p, c_char_p)
-    lib.bpf_program__fd.argtypes = (c_void_p,)
-    for name in ("bpf_tc_hook_create",):
-        getattr(lib, name).argtypes = (POINTER(_Hook),)
-    for name in ("bpf_tc_attach", "bpf_tc_detach", "bpf_tc_query"):
-        getattr(lib, name).argtypes = (POINTER(_Hook), POINTER(_Options))
-    for name in ("bpf_map_lookup_elem", "bpf_map_get_next_key"):
-        getattr(lib, name).argtypes = (c_int, c_void_p, c_void_p)
-    lib.bpf_map_update_elem.argtypes = (c_int, c_void_p, c_void_p, c_uint64)
-    lib.bpf_map_delete_elem.argtypes = (c_int, c_void_p)
-    lib.bpf_obj_get_info_by_fd.argtypes = (c_int, c_void_p, POINTER(c_uint32))
-    lib.libbpf_set_print.argtypes = (c_void_p,)
+    for name, result, arguments in _SIGNATURES:
+        function = getattr(lib, name)
+        function.restype, function.argtypes = result, arguments
     lib.libbpf_set_print(None)
     return lib
 
 
-def _checked(result: int) -> int:
+def checked(result: int, what: str = "bpf") -> int:
+    """Turn a negative result into OSError."""
     if result < 0:
-        number = ctypes.get_errno() or -result
-        raise OSError(number, os.strerror(number))
+        code = ctypes.get_errno() or -result
+        raise OSError(code, f"{what}: {os.strerror(code)}")
     return result
 
 
-def load(path: Path, program: str) -> tuple[c_void_p, int]:
-    """Load an object file; return it (to be closed) and the descriptor of one of its programs."""
-    lib = library()
-    made = lib.bpf_object__open_file(str(path).encode(), None)
-    if not made:
-        raise OSError(ctypes.get_errno(), f"cannot open {path}")
-    handle = c_void_p(made)
-    try:
-        _checked(lib.bpf_object__load(handle))
-        found = lib.bpf_object__find_program_by_name(handle, program.encode())
-        if not found:
-            raise OSError(errno.ENOENT, f"{path} has no program {program}")
-        return handle, _checked(lib.bpf_program__fd(c_void_p(found)))
-    except OSError:
-        lib.bpf_object__close(handle)
-        raise
+@dataclass(frozen=True, slots=True)
+class Map:
+    """A map that a program uses."""
+
+    fd: int
+    key_size: int
+    value_size: int
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the keys; do not change the map meanwhile."""
+        key, following = None, ctypes.create_string_buffer(self.key_size)
+        while library().bpf_map_get_next_key(self.fd, key, following) == 0:
+            yield following.raw
+            key = ctypes.create_string_buffer(following.raw, self.key_size)
+
+    def lookup(self, key: bytes) -> bytes | None:
+        """Return the value of a key."""
+        value = ctypes.create_string_buffer(self.value_size)
+        found = library().bpf_map_lookup_elem(self.fd, self._sized(key, self.key_size), value)
+        return value.raw if found == 0 else None
+
+    def update(self, key: bytes, value: bytes) -> None:
+        """Write a value: in a hash, whoever reads meanwhile sees the old one or the new one."""
+        keyed, valued = self._sized(key, self.key_size), self._sized(value, self.value_size)
+        checked(library().bpf_map_update_elem(self.fd, keyed, valued, 0), "map")
+
+    def delete(self, key: bytes) -> None:
+        """Delete a key; absent is fine."""
+        library().bpf_map_delete_elem(self.fd, self._sized(key, self.key_size))
+
+    @staticmethod
+    def _sized(value: bytes, size: int) -> Any:
+        """Make a buffer; a wrong size would have the kernel read or write beyond it."""
+        if len(value) != size:
+            raise OSError(errno.EINVAL, f"map: {len(value)} octets instead of {size}")
+        return ctypes.create_string_buffer(value, size)
 
 
-def close(handle: c_void_p) -> None:
-    """Let go of an object; what is attached stays."""
-    library().bpf_object__close(handle)
+class Program:
+    """A program in the kernel, with its maps by name. A context: its descriptors are closed at the end."""
+
+    def __init__(self, fd: int) -> None:
+        """Take over a descriptor of the program, and open its maps."""
+        self.fd = fd
+        self.maps: dict[str, Map] = {}
+        numbers = (c_uint32 * _MAPS)()
+        try:
+            info = _read_info(fd, _ProgramInfo(nr_map_ids=_MAPS, map_ids=ctypes.addressof(numbers)))
+            self.id, self.name, self.tag = int(info.id), info.name.decode(), bytes(info.tag)
+            for number in numbers[: info.nr_map_ids]:
+                opened = checked(library().bpf_map_get_fd_by_id(number), "map")
+                self.maps[f"?{number}"] = Map(opened, 0, 0)  # closed at the end, whatever its name
+                about = _read_info(opened, _MapInfo())
+                del self.maps[f"?{number}"]
+                self.maps[about.name.decode()] = Map(opened, int(about.key_size), int(about.value_size))
+        except OSError:
+            self.close()
+            raise
+
+    @classmethod
+    def by_id(cls, number: int) -> Program:
+        """Open a program that is in the kernel."""
+        return cls(checked(library().bpf_prog_get_fd_by_id(number), "program"))
+
+    @classmethod
+    def load(cls, path: Path, name: str) -> Program:
+        """Load an object file into the kernel; return one of its programs."""
+        lib = library()
+        opened = lib.bpf_object__open_file(os.fsencode(path), None)
+        if not opened:
+            raise OSError(ctypes.get_errno(), f"cannot open {path}")
+        try:
+            checked(lib.bpf_object__load(opened), f"load {path.name}")
+            found = lib.bpf_object__find_program_by_name(opened, name.encode())
+            if not found:
+                raise OSError(errno.ENOENT, f"{path} has no program {name}")
+            return cls(os.dup(checked(lib.bpf_program__fd(found))))
+        finally:
+            lib.bpf_object__close(opened)
+
+    def close(self) -> None:
+        """Close what is open."""
+        for fd in (self.fd, *(each.fd for each in self.maps.values())):
+            os.close(fd)
+        self.maps = {}
+
+    def __enter__(self) -> Self:
+        """Be a context."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close at the end."""
+        self.close()
 
 
-def _hook(ifindex: int) -> _Hook:
-    return _Hook(sizeof(_Hook), ifindex, INGRESS, 0)
-
-
-def attach(ifindex: int, program: int) -> None:
-    """Put a program on the ingress hook of a device of this thread's namespace, in place of the one there."""
-    lib, hook = library(), _hook(ifindex)
-    made = lib.bpf_tc_hook_create(byref(hook))
-    if made not in (0, -errno.EEXIST):
-        _checked(made)
-    options = _Options(sizeof(_Options), program, REPLACE, 0, HANDLE, PRIORITY)
-    _checked(lib.bpf_tc_attach(byref(hook), byref(options)))
-
-
-def detach(ifindex: int) -> None:
-    """Take our program off; nothing there is fine."""
-    options = _Options(sizeof(_Options), 0, 0, 0, HANDLE, PRIORITY)
-    result = library().bpf_tc_detach(byref(_hook(ifindex)), byref(options))
-    if result not in (0, -errno.ENOENT, -errno.EINVAL):
-        _checked(result)
-
-
-def attached(ifindex: int) -> int | None:
-    """Return a descriptor (to be closed) of the program on the hook, None if there is none."""
-    options = _Options(sizeof(_Options), 0, 0, 0, HANDLE, PRIORITY)
-    if library().bpf_tc_query(byref(_hook(ifindex)), byref(options)) < 0 or not options.prog_id:
-        return None
-    return _checked(library().bpf_prog_get_fd_by_id(options.prog_id))
-
-
-def _info(descriptor: int, structure: Structure) -> None:
+def _read_info(fd: int, info: Any) -> Any:
+    """Fill in a structure from what the kernel says about a descriptor."""
     space = ctypes.create_string_buffer(_INFO)
-    ctypes.memmove(space, byref(structure), sizeof(structure))
+    ctypes.memmove(space, byref(info), sizeof(info))
     length = c_uint32(_INFO)
-    _checked(library().bpf_obj_get_info_by_fd(descriptor, space, byref(length)))
-    ctypes.memmove(byref(structure), space, sizeof(structure))
-
-
-def program_info(descriptor: int) -> tuple[str, bytes]:
-    """Return name and tag (a digest of the instructions) of a program."""
-    info = ProgramInfo()
-    _info(descriptor, info)
-    return info.name.decode(), bytes(info.tag)
-
-
-def maps(descriptor: int) -> dict[str, int]:
-    """Return descriptors (to be closed) of the maps that a program uses, by name."""
-    info = ProgramInfo()
-    ids = (c_uint32 * 16)()
-    info.nr_map_ids, info.map_ids = 16, ctypes.addressof(ids)
-    _info(descriptor, info)
-    found = {}
-    for number in ids[: info.nr_map_ids]:
-        each = _checked(library().bpf_map_get_fd_by_id(number))
-        about = MapInfo()
-        _info(each, about)
-        found[about.name.decode()] = each
-    return found
-
-
-def value_size(descriptor: int) -> int:
-    """Return the size of a map's values, octets."""
-    about = MapInfo()
-    _info(descriptor, about)
-    return int(about.value_size)
-
-
-def keys(descriptor: int, size: int) -> Iterator[bytes]:
-    """Yield the keys of a map."""
-    key, following = None, ctypes.create_string_buffer(size)
-    while library().bpf_map_get_next_key(descriptor, key, following) == 0:
-        yield following.raw
-        key = ctypes.create_string_buffer(following.raw, size)
-
-
-def lookup(descriptor: int, key: bytes, size: int) -> bytes | None:
-    """Return the value of a key."""
-    value = ctypes.create_string_buffer(size)
-    found = library().bpf_map_lookup_elem(descriptor, ctypes.create_string_buffer(key, len(key)), value)
-    return value.raw if found == 0 else None
-
-
-def update(descriptor: int, key: bytes, value: bytes) -> None:
-    """Write a value."""
-    lib = library()
-    _checked(lib.bpf_map_update_elem(descriptor, key, value, 0))
-
-
-def delete(descriptor: int, key: bytes) -> None:
-    """Delete a key; absent is fine."""
-    library().bpf_map_delete_elem(descriptor, key)
+    checked(library().bpf_obj_get_info_by_fd(fd, space, byref(length)), "info")
+    ctypes.memmove(byref(info), space, sizeof(info))
+    return info
