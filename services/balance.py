@@ -31,7 +31,7 @@ def compile_vips(place: Place, vpc: Vpc, down: frozenset[tuple[str, str, int]]) 
     if not served:
         return EdgeParts()
     members = [Composed(Kind.VIP, address, place.node_id).network(place.composed) for address in addresses]
-    hop = Hop(place.host_end, None, Decapsulate(place.uplink_address))
+    hop = Hop(place.host_end, None, Decapsulate(place.inward_address))
     return EdgeParts(
         prerouting=tuple(statement for vip, backends in served for statement in _translate(vpc, vip, backends)),
         # A guest that calls a VIP of its own VPC must get the answer through the translation.

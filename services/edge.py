@@ -70,6 +70,7 @@ def compile_edge(intent: Intent, node: str, name: str, runtime: Runtime) -> Edge
         *_overlay(intent, place),
         *_sysctls(place),
         Route(place.ns, IPv4Network("0.0.0.0/0"), (Hop(UPLINK, place.host_address),), PROTO_BOX),
+        Route(HOST, IPv4Network(place.inward_address), (Hop(place.host_end, place.uplink_address),), PROTO_BOX),
         *parts.routes,
         NftTable(place.ns, table(place, parts)),
         *parts.sets,

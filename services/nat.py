@@ -42,7 +42,7 @@ def compile_snat(place: Place, vpc: Vpc, taken: tuple[int, ...]) -> EdgeParts:
         f"snat ip to {nat.address}:{low}-{high}"
     )
     networks = [block_network(nat, start, place.composed) for start in starts]
-    hop = Hop(place.host_end, None, Decapsulate(place.uplink_address))
+    hop = Hop(place.host_end, None, Decapsulate(place.inward_address))
     return EdgeParts(
         postrouting=(statement,),
         routes=tuple(Route(HOST, network, (hop,), PROTO_BOX) for network in networks),

@@ -11,6 +11,9 @@ from appliance.model.marks import device, stable_mac, vpc_namespace
 
 #: Shared address space (RFC 6598) of the pairs between a host and its VPC namespaces: two addresses a VPC id.
 UPLINKS = IPv4Address("100.64.0.0")
+#: One address a VPC id that stands for "the VPC behind its uplink": what is taken out of a composed destination goes
+#: there. It must be reached by a gateway: for an address on the link itself the kernel would ask for the packet's own.
+INWARD = IPv4Address("100.80.0.0")
 #: Inner addresses of the overlay's routers, one a node id; the same in every VPC.
 OVERLAY = IPv4Address("100.127.0.0")
 #: Length of their prefix: node ids end at 63, and the last address of a subnet is no next hop.
@@ -65,6 +68,11 @@ class Place:
     def uplink_address(self) -> IPv4Address:
         """Address of the VPC's end."""
         return UPLINKS + 2 * self.vpc_id + 1
+
+    @property
+    def inward_address(self) -> IPv4Address:
+        """Where the host sends what it takes out of composed destinations of this VPC."""
+        return INWARD + self.vpc_id
 
     @property
     def lan_mac(self) -> str:
