@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
+from ruamel.yaml.scanner import Scanner, ScannerError
 
 from appliance.model.errors import Finding, OperatorError
 
@@ -29,6 +30,8 @@ _TAGS: Final = frozenset(
 _NO_TEXT: Final = re.compile(r"[\x00\ud800-\udfff]")
 #: Values an octet of text may become through aliases, so that a few lines of them cannot fill the memory.
 EXPANSION: Final = 10
+#: Brackets in brackets; an intent has about eight levels.
+DEPTH: Final = 32
 #: No number of an intent is longer; Python would take long over the longest.
 _DIGITS: Final = 40
 
@@ -56,6 +59,7 @@ class Document:
 def parse_yaml(text: str, file: str = "") -> Document:
     """Parse one YAML document; raise OperatorError with the place of every error that YAML lets us see at once."""
     yaml = YAML(typ="safe", pure=True)
+    yaml.Scanner = _Scanner
     yaml.composer.warn_double_anchors = False  # YAML 1.2 7.1: an alias means the latest one
     try:
         root = yaml.compose(text)
@@ -78,6 +82,15 @@ def parse_yaml(text: str, file: str = "") -> Document:
 
 def _unreadable(file: str, place: tuple[int, int], message: str) -> OperatorError:
     return OperatorError((Finding(*place, "the document", message, "mend the YAML", file=file),))
+
+
+class _Scanner(Scanner):
+    """Refuses deep nesting where it stands: the library's cost grows with its square, up to the recursion limit."""
+
+    def fetch_flow_collection_start(self, TokenClass: Any, to_push: str) -> None:  # noqa: N803 - the library's name
+        if len(self.flow_context) >= DEPTH:
+            raise ScannerError(problem="nested too deeply", problem_mark=self.reader.get_mark())
+        super().fetch_flow_collection_start(TokenClass, to_push)
 
 
 @dataclass(slots=True)

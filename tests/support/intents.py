@@ -14,6 +14,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from appliance.model.errors import OperatorError
 from appliance.model.intent import Intent
 from appliance.model.load import parse
 from appliance.model.marks import port_blocks
@@ -30,6 +31,7 @@ def to_yaml(tree: Tree) -> str:
     stream = StringIO()
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment] # the library types it as None
     yaml.representer.ignore_aliases = lambda _: True
     yaml.dump(tree, stream)
     return stream.getvalue()
@@ -118,6 +120,17 @@ def changed(tree: Tree, path: str, value: Any) -> Tree:
     else:
         here[int(last) if isinstance(here, list) else last] = value
     return tree
+
+
+def found(tree: Tree) -> dict[str, str]:
+    """Return what is wrong with a tree: messages by path."""
+    messages: dict[str, list[str]] = {}
+    try:
+        intent(tree)
+    except OperatorError as error:
+        for finding in error.findings:
+            messages.setdefault(finding.path, []).append(finding.message)
+    return {path: "; ".join(words) for path, words in messages.items()}
 
 
 def random_tree(dice: random.Random) -> Tree:
