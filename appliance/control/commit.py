@@ -1,7 +1,7 @@
 """Which intent runs: candidate, running, previous; kept in the store so that a restart runs what ran before.
 
-A candidate that does not parse or verify, or that does not know this node, changes nothing. Rollback makes the previous
-intent the running one again. Called by `appliance.control.daemon`.
+A candidate that does not parse or verify, or that does not know this node, is never committed. Rollback makes the
+previous intent the running one again. Called by `appliance.control.daemon`.
 """
 
 from __future__ import annotations
@@ -25,14 +25,6 @@ class Version:
     text: str
     file: str
     number: int
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A version that parses and knows the node, not yet the running one."""
-
-    version: Version
-    intent: Intent
 
 
 def parse_for(node: str, text: str, file: str) -> Intent:
@@ -71,24 +63,23 @@ class History:
         """What ran before that."""
         return next(iter(self._versions()[1:]), None)
 
-    def candidate(self, text: str, file: str, node: str) -> Candidate:
-        """Make a candidate of a text, or raise OperatorError; changes nothing."""
+    def version(self, text: str, file: str) -> Version:
+        """Number a text: as the running version if it is the same, else as the next."""
         running = self.running
-        version = Version(text, file, running.number + 1 if running else 1)
         if running is not None and running.text == text:
-            version = running
-        return Candidate(version, parse_for(node, text, file))
+            return running
+        return Version(text, file, running.number + 1 if running else 1)
 
-    def before(self, node: str) -> Candidate:
-        """Make a candidate of the previous version, which keeps its text and gets a new number."""
+    def before(self) -> Version:
+        """Return the previous version with a new number; OperatorError if there is none."""
         previous = self.previous
         if previous is None:
             raise OperatorError.of("there is no previous intent", "rollback works after the first reload")
-        return self.candidate(previous.text, previous.file, node)
+        return self.version(previous.text, previous.file)
 
-    def commit(self, candidate: Candidate) -> None:
-        """Make a candidate the running version; the one that runs now becomes the previous one."""
+    def commit(self, version: Version) -> None:
+        """Make a version the running one; the one that runs now becomes the previous one."""
         running = self.running
-        if candidate.version != running:
-            versions = [candidate.version] + ([running] if running else [])
-            self._store.put(KEY, json.dumps([asdict(version) for version in versions]))
+        if version != running:
+            versions = [version] + ([running] if running else [])
+            self._store.put(KEY, json.dumps([asdict(each) for each in versions]))

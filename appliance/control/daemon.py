@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 import structlog
 
 from appliance.control.blocks import Blocks
-from appliance.control.commit import Candidate, History, require_node
+from appliance.control.commit import History, Version, parse_for, require_node
 from appliance.control.compile import Desired, Known, compile_intent, surroundings
 from appliance.control.dirty import Dirty, Patience
 from appliance.control.health import Checker, Probe, check
@@ -81,12 +83,12 @@ class Daemon:
     async def load(self, text: str, file: str) -> Outcome:
         """Commit an intent and wait until the kernel was led to it; OperatorError changes nothing."""
         async with self._installing:
-            return await self._install(self.history.candidate(text, file, self.node))
+            return await self._install(self.history.version(text, file))
 
     async def rollback(self) -> Outcome:
         """Run the previous intent again."""
         async with self._installing:
-            return await self._install(self.history.before(self.node))
+            return await self._install(self.history.before())
 
     async def resume(self, instead_of: OperatorError) -> Outcome:
         """Run what ran before, because the file given at the start is wrong; raise that error if nothing ran."""
@@ -94,25 +96,26 @@ class Daemon:
         if running is None:
             raise instead_of
         async with self._installing:
+            log.warning("stored-intent-runs", number=running.number, file=running.file, refused=str(instead_of))
+            notice = f"intent {running.number} runs, because the file given at the start is wrong: {instead_of}"
             try:
-                candidate = self.history.candidate(running.text, running.file, self.node)
+                return await self._install(running, notice)
             except OperatorError as error:
                 log.warning("stored-intent-refused", number=running.number, error=str(error))
                 raise instead_of from error
-            log.warning("stored-intent-runs", number=running.number, file=running.file, refused=str(instead_of))
-            self.notice = f"intent {running.number} runs, because the file given at the start is wrong: {instead_of}"
-            return await self._install(candidate, notice=self.notice)
 
-    async def _install(self, candidate: Candidate, notice: str = "") -> Outcome:
-        """Commit a candidate that compiles, and wait for the round of the loop that compiles it."""
-        self._rehearse(candidate.intent)
-        self.history.commit(candidate)
-        self.intent, self.notice = candidate.intent, notice
+    async def _install(self, version: Version, notice: str = "") -> Outcome:
+        """Commit a version that parses and compiles, and wait for the round of the loop that compiles it."""
+        # In a thread: a large intent takes long to parse, and the FIB must not wait.
+        intent = await asyncio.to_thread(parse_for, self.node, version.text, version.file)
+        self._rehearse(intent)
+        self.history.commit(version)
+        self.intent, self.notice = intent, notice
         told: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._waiting.append(told)
         self.dirty.compile()
         outcome = await told
-        log.info("intent-installed", node=self.node, number=candidate.version.number, pending=len(outcome.pending))
+        log.info("intent-installed", node=self.node, number=version.number, pending=len(outcome.pending))
         return outcome
 
     def _rehearse(self, intent: Intent) -> None:
@@ -165,7 +168,7 @@ class Daemon:
         waiting, self._waiting = self._waiting, []
         compiled, subsystems = self.dirty.take()
         try:
-            await self._converge(compiled=compiled, subsystems=subsystems)
+            changed = await self._converge(compiled=compiled, subsystems=subsystems)
         except Exception as error:
             log.exception("converge-failed", node=self.node)
             self.outcome.settled = False
@@ -177,7 +180,7 @@ class Daemon:
             self._waiting += waiting
             raise
         else:
-            self._answer(self.outcome, waiting)
+            self._answer(replace(self.outcome, changed=dict(changed)), waiting)
 
     def _answer(
         self, answer: Outcome | EdgewayError, waiting: Collection[asyncio.Future[Outcome]] | None = None
@@ -191,26 +194,29 @@ class Daemon:
             else:
                 told.set_exception(answer)
 
-    async def _converge(self, *, compiled: bool, subsystems: set[str]) -> None:
-        intent = self.intent
+    async def _converge(self, *, compiled: bool, subsystems: set[str]) -> Mapping[str, int]:
+        """Act on what is out of date; return the number of changes by subsystem."""
+        intent, changed = self.intent, Counter[str]()
         if intent is None:
-            return
+            return changed
         if compiled:
-            await self._bring(intent)
+            changed.update(await self._bring(intent))
         if subsystems:
-            self._look_again(subsystems)
+            changed.update(self._look_again(subsystems))
+        return changed
 
-    async def _bring(self, intent: Intent) -> None:
+    async def _bring(self, intent: Intent) -> Mapping[str, int]:
         """Compile, withdraw, move the kernel, announce."""
         changes = self._surround(intent)
         desired = compile_intent(intent, self.node, self.known(intent))
         kind = intent.nodes[self.node].engine
         await self.speakers.withdraw(kind, desired.speakers)
-        self._move(desired)
+        changed = self._move(desired)
         self._apply_routes(changes)
         await self.checker.watch(targets(intent, self.node))
         await self.speakers.speak(kind, desired.speakers)
         self.revision += 1
+        return changed
 
     def _surround(self, intent: Intent) -> list[Change[Route]]:
         """Let the FIB stand where the intent puts it; return what changes among the routes."""
@@ -225,25 +231,31 @@ class Daemon:
             return fib.synced()
         return fib.around_changed(around) if fib.around != around else []
 
-    def _move(self, desired: Desired) -> None:
+    def _move(self, desired: Desired) -> Mapping[str, int]:
         """Lead the kernel to a new desired state, by the difference where the old one is known to stand."""
-        old, self.desired = self.desired, desired
+        old, self.desired, changed = self.desired, desired, Counter[str]()
         if old.facts and self.outcome.done:
-            self.outcome.settled = False
+            self.outcome.settled = False  # until it is said otherwise: a port may raise
             self.outcome = self.reconciler.move(old.facts, desired.facts)
+            changed.update(self.outcome.changed)
         if not old.facts or not self.outcome.done:
             self.outcome.settled = False
             self.outcome = self.reconciler.apply(self._with_routes(desired.facts, self.fib))
+            changed.update(self.outcome.changed)
+        return changed
 
-    def _look_again(self, subsystems: set[str]) -> None:
+    def _look_again(self, subsystems: set[str]) -> Mapping[str, int]:
         """Read subsystems, and what is pending, and lead them back; everything, if something below was made anew."""
         begun = time.monotonic()
         names = subsystems | {_subsystem(failure.fact) for failure in self.outcome.pending}
         facts = self._with_routes(self.desired.facts, self.fib)
         self.outcome = self.reconciler.apply(facts, names)
-        if BELOW & self.outcome.changed.keys():
+        changed = Counter(self.outcome.changed)
+        if BELOW & changed.keys():
             self.outcome = self.reconciler.apply(facts)
+            changed.update(self.outcome.changed)
         self._costs |= dict.fromkeys(names, time.monotonic() - begun)
+        return changed
 
     def _with_routes(self, facts: frozenset[Fact], fib: Fib | None) -> tuple[Fact, ...]:
         """Add BGP's routes: those of the FIB, and until BGP has spoken those the kernel still has."""

@@ -114,7 +114,7 @@ def application(daemon: Daemon) -> Starlette:
         body = await _body(request, "text", "file")
         if (node := body.get("node", daemon.node)) != daemon.node:
             raise OperatorError.of(f"the daemon here runs node {daemon.node}, not {node}", f"use --node {daemon.node}")
-        return await plan(daemon, parse_for(daemon.node, body["text"], body["file"]))
+        return await plan(daemon, await asyncio.to_thread(parse_for, daemon.node, body["text"], body["file"]))
 
     async def reload(request: Request) -> Any:
         body = await _body(request, "text", "file")
