@@ -43,9 +43,7 @@ async def check(namespaces: Namespaces, target: Target, patience: float) -> bool
 class Checker:
     """Keeps one checking task per target; tells when the set of targets that are down changes."""
 
-    def __init__(
-        self, namespaces: Namespaces, tasks: Tasks, changed: Callable[[], None], probe: Probe = check
-    ) -> None:
+    def __init__(self, namespaces: Namespaces, tasks: Tasks, changed: Callable[[], None], probe: Probe = check) -> None:
         """`changed` is called after `down` changed; `probe` makes one check."""
         self._namespaces, self._tasks, self._changed, self._probe = namespaces, tasks, changed, probe
         self._verdicts: dict[Target, Verdict] = {}

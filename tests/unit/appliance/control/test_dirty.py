@@ -1,0 +1,62 @@
+"""The memories of the daemon's loop."""
+
+from __future__ import annotations
+
+import errno
+
+from appliance.control.dirty import Dirty, Patience
+from appliance.kernel.port import Failure
+from appliance.model.errors import KernelError
+from appliance.model.facts import Namespace, Netns
+
+
+def refused(name: str, code: int = errno.ENODEV) -> Failure:
+    """Return a refusal; ENODEV passes, EINVAL does not."""
+    return Failure(Netns(Namespace(name)), KernelError("namespaces", name, code))
+
+
+def test_what_is_marked_is_taken_once() -> None:
+    """Marks add up until they are taken together."""
+    dirty = Dirty()
+    dirty.look(("links",))
+    dirty.look(("links", "routes"))
+    dirty.compile()
+    assert dirty.event.is_set()
+    assert dirty.take() == (True, {"links", "routes"})
+    assert not dirty.event.is_set()
+    assert dirty.take() == (False, set())
+
+
+def test_looking_at_nothing_marks_no_compile() -> None:
+    """An empty list of subsystems is not the compiled state."""
+    dirty = Dirty()
+    dirty.look(())
+    assert dirty.take() == (False, set())
+
+
+def test_nothing_refused_is_never_tried() -> None:
+    """There is nothing to try."""
+    patience = Patience()
+    assert not any(patience.again((), float(now)) for now in range(100))
+
+
+def test_what_passes_is_tried_at_once_and_then_ever_more_rarely() -> None:
+    """A device may be missing for days."""
+    patience = Patience()
+    tried = [now for now in range(200) if patience.again((refused("a"),), float(now))]
+    assert tried == [0, 1, 3, 7, 15, 31, 61, 91, 121, 151, 181]
+
+
+def test_another_refusal_starts_over() -> None:
+    """Something changed, so something else may have passed."""
+    patience = Patience()
+    for now in range(50):
+        patience.again((refused("a"),), float(now))
+    assert patience.again((refused("a"), refused("b")), 50.0)
+
+
+def test_what_does_not_pass_by_itself_is_tried_rarely() -> None:
+    """A foreign route may be in the way, and nobody tells when it goes."""
+    patience = Patience()
+    tried = [now for now in range(100) if patience.again((refused("a", errno.EINVAL),), float(now))]
+    assert tried == [30, 60, 90]
