@@ -17,8 +17,8 @@ from appliance.model.verify_vpcs import check_vpcs
 
 COMPOSED_LENGTH: Final = 48
 
-#: Space a node takes for itself: the pairs between a host and its VPCs, the composing device.
-NODE_INSIDE: Final = tuple(map(IPv4Network, ("100.64.0.0/15", "169.254.254.0/30")))
+#: Space a node takes for itself: the pairs between a host and its VPCs, the VPCs behind them, the composing device.
+NODE_INSIDE: Final = tuple(map(IPv4Network, ("100.64.0.0/15", "100.80.0.0/16", "169.254.254.0/30")))
 #: Space that is nobody's public prefix (RFC 6890).
 SPECIAL: Final = tuple(map(IPv4Network, ("0.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")))
 

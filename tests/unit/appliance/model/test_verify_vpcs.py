@@ -9,7 +9,7 @@ import pytest
 from appliance.model.marks import NODE_IDS, VPC_IDS
 from appliance.model.verify import NODE_INSIDE
 from appliance.model.verify_vpcs import NOT_PRIVATE
-from services.place import OVERLAY, UPLINKS
+from services.place import INWARD, OVERLAY, UPLINKS
 from tests.support.intents import changed, found, guest, node, one_vpc, two_vpcs
 
 
@@ -104,7 +104,7 @@ def test_a_host_without_guests_of_the_vpc_needs_no_block() -> None:
 
 def test_the_addresses_inside_an_edge_lie_in_space_that_nobody_else_can_have() -> None:
     """The services choose them; the checks keep others away."""
-    last = UPLINKS + 2 * VPC_IDS + 1
-    for address in (UPLINKS, last, OVERLAY, OVERLAY + NODE_IDS):
+    of_node = (UPLINKS, UPLINKS + 2 * VPC_IDS + 1, INWARD, INWARD + VPC_IDS)
+    for address in (*of_node, OVERLAY, OVERLAY + NODE_IDS):
         assert any(address in network for network in NOT_PRIVATE)
-    assert all(any(address in network for network in NODE_INSIDE) for address in (UPLINKS, last))
+    assert all(any(address in network for network in NODE_INSIDE) for address in of_node)

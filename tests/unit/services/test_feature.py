@@ -1,0 +1,26 @@
+"""Parts of services are joined in the order of the services."""
+
+from __future__ import annotations
+
+from appliance.model.facts import Namespace, NftSet
+from services.feature import EdgeParts, Runtime
+
+
+def test_parts_are_joined_field_by_field_in_order() -> None:
+    """The order of statements is the order of the services."""
+    one = EdgeParts(declarations=("set a",), forward=("x", "y"))
+    other = EdgeParts(forward=("z",), prerouting=("p",), sets=(NftSet(Namespace("n"), "a", frozenset()),))
+    assert EdgeParts.merge((one, other)) == EdgeParts(
+        declarations=("set a",), forward=("x", "y", "z"), prerouting=("p",), sets=other.sets
+    )
+    assert EdgeParts.merge(iter((other, one))).forward == ("z", "x", "y")
+
+
+def test_nothing_joined_is_nothing() -> None:
+    """A VPC without services has an edge too."""
+    assert EdgeParts.merge(()) == EdgeParts()
+
+
+def test_at_the_start_nothing_is_known_to_be_wrong() -> None:
+    """A restarted daemon disturbs nothing."""
+    assert (dict(Runtime().blocks), Runtime().down) == ({}, frozenset())
