@@ -115,12 +115,13 @@ def test_a_vip_goes_on_at_the_other_host_when_a_backend_stops(zone: Zone) -> Non
 
     for gateway in ("gw1", "gw2"):
         eventually(lambda g=gateway: all(m in routes(g) for m in member.values()), what=f"{gateway} has both members")
-    stopped = next(pid for pid, line in zone.processes("r1").items() if "http.server" in line)
-    zone.run("r1", "pkill", "-STOP", "-f", "http.server")
-    # A stopped process still accepts in its backlog: what must be seen is a refused connection.
-    zone.run("r1", "iptables", "-V")
-    zone.run("r1", "nft", "add table inet stop; add chain inet stop in { type filter hook input priority 0; }; "
-             "add rule inet stop in tcp dport 8080 reject with tcp reset")
+    # The service refuses connections, as one that was stopped does.
+    zone.run(
+        "r1",
+        "nft",
+        "add table inet stop; add chain inet stop in { type filter hook input priority 0; }; "
+        "add rule inet stop in tcp dport 8080 reject with tcp reset",
+    )
     try:
         for gateway in ("gw1", "gw2"):
             eventually(lambda g=gateway: member["h1"] not in routes(g), what=f"h1's member leaves {gateway}")
@@ -129,8 +130,6 @@ def test_a_vip_goes_on_at_the_other_host_when_a_backend_stops(zone: Zone) -> Non
         assert [each.returncode for each in done] == [0] * 20
     finally:
         zone.run("r1", "nft", "delete table inet stop")
-        zone.run("r1", "pkill", "-CONT", "-f", "http.server")
-    assert stopped in zone.processes("r1")
     zone.green()
 
 
@@ -143,8 +142,8 @@ def test_a_full_block_makes_the_host_announce_and_use_another(zone: Zone, echo: 
             zone.reload(node, small)
         nat = INTENT.vpcs["red"].snat.model_copy(update={"block": 64})
         blocks = own_blocks(nat, INTENT.nodes["h1"].id % INTENT.zone.nat_slots, INTENT.zone.nat_slots)
-        first = {flow.port // 64 * 64 for flow in (flows := [zone.connect("r1", SERVER, 7000) for _ in range(60)])}
-        assert first == {blocks[0]}
+        flows = [zone.connect("r1", SERVER, 7000) for _ in range(60)]
+        assert {flow.port // 64 * 64 for flow in flows} == {blocks[0]}
         row = eventually(lambda: _vpc(zone, "h1")["ports"][-1] != f"{blocks[0]}-{blocks[0] + 63}" and _vpc(zone, "h1"))
         assert row["ports"][-1] == f"{blocks[1]}-{blocks[1] + 63}"
         prefix = str(Composed(Kind.SNAT, SNAT, blocks[1], 64).network(COMPOSED))

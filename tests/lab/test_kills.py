@@ -82,7 +82,9 @@ def test_no_process_is_missed(zone: Zone, flows: dict[str, Flow], node: str, rec
         answers = {name: flow.echo(f"{node} {kind}") for name, flow in flows.items()}
         assert set(answers.values()) == {f"{node} {kind}"}
         zone.green()
-        rows.append(f"{node:4} {kind:13} flows kept {len(answers)}/{len(flows)}, green {time.monotonic() - begun:5.1f} s")
+        rows.append(
+            f"{node:4} {kind:13} flows kept {len(answers)}/{len(flows)}, green {time.monotonic() - begun:5.1f} s"
+        )
         after = victims(zone, node)
         assert victim.pid not in {each.pid for each in after}
         assert {each.kind for each in after} >= {kind}
