@@ -9,7 +9,8 @@ command is answered by `done` or `error`, in order::
     @withdraw SESSION,SESSION ; PREFIX PREFIX ...
     @eor SESSION 4|6
     @reload                    read the configuration again
-    @reset [SESSION]           end it, or every one; it comes back as after a restart of ours
+    @reset SESSION             end it; it comes back as after a restart of ours
+    @reset                     do so with all that the API process has not seen come up
     @cease SUBCODE             end every session with a NOTIFICATION, for good
 """
 
@@ -95,8 +96,9 @@ class Commands:
             peer.neighbor.eor.append(Family(_FAMILIES[int(family)][0], SAFI.unicast))
 
     def _reset(self, _service: str, rest: str) -> None:
+        older = self._reactor.processes.older_sessions
         for peer in self._peers(rest) if rest else self._reactor._peers.values():
-            if peer.established():
+            if peer.established() and (rest or peer.neighbor.session <= older):
                 peer.reestablish()
 
     def _cease(self, _service: str, rest: str) -> None:

@@ -35,7 +35,7 @@ class Core:
     """One speaker: its tables, its sessions as ExaBGP reports them, its commands to ExaBGP."""
 
     def __init__(self, speaker: Speaker, now: float, awaited: Iterable[Address] = ()) -> None:
-        """Start as the process starts: whatever sessions ExaBGP still has belong to an earlier life."""
+        """Start as the process starts: sessions that ExaBGP has already belong to an earlier life and begin anew."""
         self.server = RouteServer(speaker, now, awaited)
         self.links: dict[Address, Link] = {}
         self.commands: deque[str] = deque(["@reset", "@reload"])
@@ -49,7 +49,7 @@ class Core:
         """Become `speaker`; the caller sees to it that ExaBGP reads its configuration again if that differs."""
         self.server.configure(speaker, now)
         for address in [address for address in self.links if self.server.neighbor_at(address) is None]:
-            del self.links[address]
+            self._forget(address)
         self.settle()
 
     def receive(self, message: codec.Message, now: float) -> None:
@@ -94,10 +94,15 @@ class Core:
     # -- what is asked
 
     def snapshot(self) -> tuple[Event, ...]:
-        """Return what a new watcher is to be told first: every best path, and whether that is all."""
+        """Return what a new watcher is to be told first: who is up, every best path, and whether that is all."""
+        up = tuple(
+            Session(neighbor.name, address, link.state, link.detail)
+            for address, link in self.links.items()
+            if link.state is SessionState.ESTABLISHED and (neighbor := self.server.neighbor_at(address)) is not None
+        )
         ranked = ((dest.prefix, dest.ranked) for dest in self.server.rib.destinations.values() if dest.ranked)
         bests = tuple(best(prefix, paths) for prefix, paths in ranked)
-        return (*bests, Synced()) if self.server.converged else bests
+        return (*up, *bests, Synced()) if self.server.converged else (*up, *bests)
 
     def sessions(self, now: float) -> tuple[SessionView, ...]:
         """Return one view per configured neighbour and per session of a range."""
@@ -119,10 +124,21 @@ class Core:
 
     # -- how
 
+    def _forget(self, address: Address) -> bool:
+        """Forget a link that is idle unless it is a configured neighbour's; tell whether it is forgotten."""
+        neighbor = self.server.neighbor_at(address)
+        if neighbor is not None and neighbor.address is not None:
+            return False
+        self.links.pop(address, None)
+        self._reported.pop(address, None)
+        return True
+
     def _link(self, address: Address) -> Link:
         return self.links.setdefault(address, Link())
 
     def _moved(self, message: codec.State) -> None:
+        if message.state is SessionState.IDLE and self._forget(message.address):
+            return
         link = self._link(message.address)
         # Established is what `Up` says: from then on the session has its number and its table.
         if message.state is not SessionState.ESTABLISHED:
@@ -151,10 +167,7 @@ class Core:
         self.server.session_down(message.address, now, graceful=message.graceful)
         link.state, link.detail, link.since, link.number = SessionState.IDLE, message.reason, None, None
         self.settle()
-        neighbor = self.server.neighbor_at(message.address)
-        if neighbor is None or neighbor.address is None:
-            self.links.pop(message.address, None)
-            self._reported.pop(message.address, None)
+        self._forget(message.address)
 
     def _update(self, message: codec.Update) -> None:
         if message.malformed:

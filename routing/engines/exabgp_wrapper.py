@@ -7,7 +7,6 @@ start on a release where the replaced parts look different. Nothing of ExaBGP is
 from __future__ import annotations
 
 import copy
-import itertools
 import json
 import sys
 from collections import deque
@@ -162,16 +161,23 @@ def commands() -> None:
         return True
 
     Processes.write = write
-    up = Processes.up
-    numbers = itertools.count(1)
+    up, start = Processes.up, Processes._start
+    Processes.last_session = Processes.older_sessions = 0
 
     def number(self: Any, neighbor: Any) -> None:
-        neighbor.session = next(numbers)
+        self.last_session += 1
+        neighbor.session = self.last_session
         line = json.dumps({"type": "session", "address": str(neighbor["peer-address"]), "number": neighbor.session})
         for helper in neighbor.api["neighbor-changes"]:
             self.write(helper, line)
         up(self, neighbor)
 
+    def begin(self: Any, service: str) -> None:
+        # What came up before a process starts it has not heard of.
+        self.older_sessions = self.last_session
+        start(self, service)
+
+    Processes._start = begin
     Processes.up = number
 
 
