@@ -17,6 +17,7 @@ import structlog
 from appliance.control.daemon import Daemon
 from appliance.control.engine_room import RealEngines
 from appliance.control.logs import configure
+from appliance.control.speakers import EngineRoom
 from appliance.control.tasks import Tasks
 from appliance.kernel.kernel import Kernel
 from appliance.model.errors import EdgewayError, OperatorError
@@ -29,15 +30,17 @@ RUNTIME = Path("/run/edgeway")
 Serve = Callable[[Daemon], Coroutine[Any, Any, None]]
 
 
-def run_daemon(file: Path, node: str, state: Path, serve: Serve) -> None:
-    """Run until SIGTERM or SIGINT; SIGHUP reads the file again.
+def run_daemon(
+    file: Path, node: str, state: Path, serve: Serve, kernel: Kernel | None = None, room: EngineRoom | None = None
+) -> None:
+    """Run until SIGTERM or SIGINT; SIGHUP reads the file again. Kernel and engines are this machine's if none is given.
 
     A wrong file at the start does not stop what ran before: the stored intent runs on. Without one, OperatorError.
     """
     configure()
     with _alone(state):
         store = SqliteStore(state / "state.db")
-        daemon = Daemon(node, Kernel.real(), store, RealEngines(RUNTIME))
+        daemon = Daemon(node, kernel or Kernel.real(), store, room or RealEngines(RUNTIME))
         asyncio.run(_main(daemon, file, serve))
 
 
