@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import threading
 import time
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
@@ -38,21 +39,31 @@ def fabric_mac(zone: Zone, node: str) -> str:
 
 
 class Capture:
-    """tcpdump in a node, lines at the end."""
+    """tcpdump in a node; `lines` grow as packets are seen."""
 
     def __init__(self, zone: Zone, node: str, *expression: str) -> None:
         """Start and wait until it listens."""
-        argv = ["nsenter", "-t", str(zone.pid(node)), "--net", "tcpdump", "-nnel", "-i", "eth1", *expression]
+        argv = ["nsenter", "-t", str(zone.pid(node)), "--net", "tcpdump", "-nnel", "--immediate-mode"]
+        argv += ["-i", "eth1", *expression]
         self._process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert self._process.stderr is not None
         for line in self._process.stderr:
             if "listening" in line:
                 break
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
-    def lines(self) -> list[str]:
-        """Stop and return what was seen."""
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.lines.append(line)
+
+    def close(self) -> None:
+        """Stop."""
         self._process.terminate()
-        return self._process.communicate(timeout=20)[0].splitlines()
+        self._process.wait(timeout=20)
+        self._reader.join(timeout=20)
 
 
 @pytest.fixture
@@ -70,13 +81,18 @@ def test_return_packets_find_the_host_that_holds_the_state(zone: Zone, echo: Non
     assert {flow.seen.split(":")[0] for flow in flows} == {str(SNAT)}
     assert [owner(flow.port) for flow in flows] == ["h1"] * 100 + ["h2"] * 100
     assert [flow.echo("x") for flow in flows] == ["x"] * 200
-    lines = [line for capture in captures for line in capture.lines()]
     macs = {fabric_mac(zone, host): host for host in ("h1", "h2")}
-    pattern = re.compile(rf"> ([0-9a-f:]+), ethertype IPv6.* > ({str(COMPOSED.network_address)[:-2]}[0-9a-f:]+): IP ")
-    seen = [(macs[m[1]], IPv6Address(m[2])) for line in lines if (m := pattern.search(line))]
+    pattern = re.compile(rf"> ([0-9a-f:]+), ethertype IPv6.*? > ({str(COMPOSED.network_address)[:-2]}[0-9a-f:]+): ")
+
+    def seen() -> list[tuple[str, IPv6Address]]:
+        lines = [line for capture in captures for line in list(capture.lines)]
+        return [(macs[m[1]], IPv6Address(m[2])) for line in lines if (m := pattern.search(line))]
+
     mine = {Composed(Kind.SNAT, SNAT, f.port).network(COMPOSED).network_address: owner(f.port) for f in flows}
-    assert {address for _, address in seen} >= mine.keys()
-    assert [pair for pair in seen if pair[1] in mine and mine[pair[1]] != pair[0]] == []
+    eventually(lambda: {address for _, address in seen()} >= mine.keys(), what="every return packet is seen")
+    for capture in captures:
+        capture.close()
+    assert [pair for pair in seen() if pair[1] in mine and mine[pair[1]] != pair[0]] == []
     for gateway in ("gw1", "gw2"):
         assert zone.out(gateway, "cat", "/proc/sys/net/netfilter/nf_conntrack_count").strip() == "0"
     for flow in flows:

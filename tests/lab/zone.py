@@ -165,11 +165,11 @@ class Zone:
     def processes(self, node: str) -> dict[int, str]:
         """Return pid (as this machine sees it) and command line of every process of a node but its pid 1."""
         root = self.pid(node)
-        space = os.readlink(f"/proc/{root}/ns/pid")
+        space = Path(f"/proc/{root}/ns/pid").readlink()
         found = {}
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit() and int(entry.name) != root:
                 with suppress(OSError):
-                    if os.readlink(entry / "ns/pid") == space:
+                    if (entry / "ns/pid").readlink() == space:
                         found[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ").strip()
         return found
