@@ -76,13 +76,16 @@ class Lan:
         for name, number in self.numbers.items():
             member = self.namespace(name)
             _ip("netns", "add", member)
+            # FRR and BIRD want a link-local address at once; nobody here could have a duplicate of it.
+            quick = "echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad"
+            subprocess.run(self.inside(name, "sh", "-c", quick), check=True)
             _batch(
                 member,
                 "link set lo up",
                 f"link add eth0 type veth peer name p{number} netns {bridge}",
                 "link set eth0 up",
                 f"address add {self.ipv4(name)}/24 dev eth0",
-                f"address add {self.ipv6(name)}/64 dev eth0 nodad",
+                f"address add {self.ipv6(name)}/64 dev eth0",
             )
             _batch(bridge, f"link set p{number} master br0 up")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
@@ -40,6 +40,7 @@ ASNS = {"bird": 64501, "frr": 64502, "openbgpd": 64503, "exabgp": 65540, "other"
 EVERYTHING = (PrefixRule(IPv4Network("0.0.0.0/0"), 0, 32), PrefixRule(IPv6Network("::/0"), 0, 128))
 ACCEPT_ALL = ImportPolicy(accept=EVERYTHING)
 SEND_ALL = ExportPolicy(accept=EVERYTHING)
+_MANY = 1000
 IDS = {Family.IPV4: "v4", Family.IPV6: "v6"}
 
 
@@ -158,7 +159,7 @@ class World:
         return {r.prefix: r.attributes for r in self.routers[member].routes if Family.of(r.prefix) is family}
 
     def expect(
-        self, member: str, family: Family, routes: Mapping[Network, Attributes], *, within: float = 15.0
+        self, member: str, family: Family, routes: Mapping[Network, Attributes], *, within: float = 30.0
     ) -> None:
         """Wait until a router has received exactly these routes with exactly these attributes."""
         router, session = self.routers[member], self.link(member, family)
@@ -169,6 +170,10 @@ class World:
             assert not wrong, f"{len(wrong)} differences at {member}:\n  " + "\n  ".join(wrong[:20])
             return True
 
+        if len(wanted) > _MANY or router.count(session) > _MANY:
+            # Whole tables are compared once, not at every poll; if the number never fits, the comparison says why.
+            with suppress(AssertionError):
+                eventually(lambda: router.count(session) == len(wanted), within=within)
         eventually(complete, within=within, what=f"{member} has received the {len(wanted)} routes of {family.name}")
 
     def reasons(self, neighbor_name: str) -> dict[Network, object]:
@@ -183,23 +188,25 @@ def running(
     wanted: Speaker,
     routers: Mapping[str, Callable[[], Router]],
     *,
-    member: str = "rs",
-    up: bool = True,
+    up: Iterable[str] = (),
 ) -> Iterator[World]:
-    """Run the engine first (a router that is refused once may wait half a minute), then all routers at once."""
+    """Run the engine first (a router that is refused once may wait half a minute), then all routers at once.
+
+    `up` names the members whose sessions have to come up; by default all of them.
+    """
     with ExitStack() as stack:
-        engine = stack.enter_context(EngineOnLan(engine_name, lan, member))
+        engine = stack.enter_context(EngineOnLan(engine_name, lan, "rs"))
         engine.apply(wanted)
-        wait_until_listening(lan, member, wanted)
+        wait_until_listening(lan, "rs", wanted)
         started = {name: stack.enter_context(make()) for name, make in routers.items()}
         world = World(lan, engine, wanted, started)
-        if up:
-            _wait_until_up(world)
+        _wait_until_up(world, set(up))
         yield world
 
 
-def _wait_until_up(world: World) -> None:
-    wanted = {n.name for n in world.speaker.neighbors if n.address is not None}
+def _wait_until_up(world: World, members: set[str]) -> None:
+    named = {n.name for n in world.speaker.neighbors if n.address is not None}
+    wanted = {name for name in named if not members or name.rsplit("-", 1)[0] in members}
 
     def up() -> bool:
         views = {view.name: view for view in world.engine.sessions()}

@@ -112,4 +112,4 @@ def test_a_host_that_leaves_takes_its_routes_with_it(world: World) -> None:
     assert not [view for view in left if view.state is SessionState.ESTABLISHED]
     host.start()
     for family in Family:
-        world.expect("bird", family, world.announced("host", family), within=30)
+        world.expect("bird", family, world.announced("host", family))

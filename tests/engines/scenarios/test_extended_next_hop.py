@@ -52,7 +52,7 @@ def world(engine_name: str) -> Iterator[World]:
         wanted += neighbors(lan, "openbgpd", only("openbgpd"))
         routers = {member: _extended(lan, member) for member in EXTENDED}
         routers["openbgpd"] = client(lan, "openbgpd", routes_of(lan, "openbgpd", 0))
-        with running(lan, engine_name, speaker(lan, Mode.TRANSPARENT, wanted), routers) as world:
+        with running(lan, engine_name, speaker(lan, Mode.TRANSPARENT, wanted), routers, up=EXTENDED) as world:
             yield world
 
 
@@ -85,6 +85,7 @@ def test_an_ipv4_route_keeps_its_ipv6_next_hop(world: World, receiver: str) -> N
 def test_a_client_that_did_not_negotiate_it_receives_ipv4_next_hops_only(world: World) -> None:
     """The route with an IPv4 next hop arrives, those with an IPv6 one do not, and the session stays up."""
     openbgpd = world.routers["openbgpd"]
+    eventually(openbgpd.established, what="OpenBGPD is established")
     incarnation = openbgpd.incarnation(world.link("openbgpd", Family.IPV4))
     classic = prefix("bird", 2, Family.IPV4)
     world.expect("openbgpd", Family.IPV4, {classic: _announced(world, "bird")[classic]})

@@ -66,7 +66,7 @@ def test_routes_of_a_restarting_client_are_kept_as_stale_and_then_refreshed(worl
     )
     bird.start()
     for family in Family:
-        world.expect("frr", family, _announced(world, family, "bird", "other"), within=30)
+        world.expect("frr", family, _announced(world, family, "bird", "other"))
         assert _stale(world, family) == {prefix("bird", 1, family): False}
 
 

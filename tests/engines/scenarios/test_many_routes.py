@@ -34,7 +34,7 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.engine
 COUNTS = {Family.IPV4: 10_000, Family.IPV6: 2_000}
 RECEIVERS = ("frr", "openbgpd", "other")
-PATIENCE = 60.0
+PATIENCE = 90.0
 
 
 def _feed(lan: Lan, *, external: bool) -> list[Route]:

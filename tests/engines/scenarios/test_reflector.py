@@ -124,7 +124,7 @@ def test_a_route_that_comes_in_a_circle_is_refused(world: World, family: Family)
         assert found == wanted
         return True
 
-    eventually(listed, within=10, what="the engine lists the looped routes")
+    eventually(listed, what="the engine lists the looped routes")
 
 
 def _advertised(world: World, receiver: str, wanted: int) -> bool:
@@ -137,7 +137,7 @@ def test_nobody_is_sent_its_own_routes(world: World) -> None:
     """The number of routes advertised to a client is that of the others' routes."""
     for receiver in CLIENTS:
         wanted = sum(len(_reflected(world, family, receiver)) for family in Family)
-        eventually(partial(_advertised, world, receiver, wanted), within=10, what=f"{receiver} is sent {wanted} routes")
+        eventually(partial(_advertised, world, receiver, wanted), what=f"{receiver} is sent {wanted} routes")
 
 
 def test_a_route_taken_back_leaves_the_other_clients(world: World, family: Family) -> None:

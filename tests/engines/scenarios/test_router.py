@@ -133,12 +133,12 @@ def test_outside_neighbours_receive_everything_with_the_as_in_front(
         assert {f: replace(a, next_hop=wanted[f].next_hop) for f, a in received.items()} == wanted
         return True
 
-    eventually(same, within=15, what=f"{receiver} has everything")
+    eventually(same, what=f"{receiver} has everything")
 
 
 def test_the_best_paths_are_told(world: World, family: Family) -> None:
     """`watch` names every best path with its attributes and who taught it, the own ones by "local"."""
-    eventually(lambda: world.engine.synced, within=10, what="the first round of events is over")
+    eventually(lambda: world.engine.synced, what="the first round of events is over")
     wanted = {
         found: (f"{member}-{'v4' if family is Family.IPV4 else 'v6'}", sent.next_hop, sent.path_asns)
         for member in (*OUTSIDE, *INSIDE)
@@ -154,7 +154,7 @@ def test_the_best_paths_are_told(world: World, family: Family) -> None:
         assert found == wanted
         return True
 
-    eventually(told, within=10, what="every best path was told")
+    eventually(told, what="every best path was told")
     assert world.engine.best[OWN[family]].neighbor == "local"
 
 
@@ -174,9 +174,9 @@ def test_own_announcements_come_and_go(world: World, family: Family) -> None:
     kept = tuple(own for own in before.announcements if own.prefix != OWN[family])
     incarnation = world.routers["bird"].incarnation(world.link("bird", family))
     world.apply(replace(before, announcements=(*kept, third)))
-    eventually(lambda: _everywhere(world, family, new, OWN[family]), within=15, what="the new one replaces the old one")
+    eventually(lambda: _everywhere(world, family, new, OWN[family]), what="the new one replaces the old one")
     world.apply(before)
-    eventually(lambda: _everywhere(world, family, OWN[family], new), within=15, what="the old one is back")
+    eventually(lambda: _everywhere(world, family, OWN[family], new), what="the old one is back")
     assert world.routers["bird"].incarnation(world.link("bird", family)) == incarnation
 
 
@@ -184,10 +184,10 @@ def test_a_lost_best_path_is_told(world: World, family: Family) -> None:
     """When its announcer takes it back, the prefix has no best path; and again one when it is back."""
     bird = world.routers["bird"]
     gone = prefix("bird", 0, family)
-    eventually(lambda: gone in world.engine.best, within=10, what="the prefix has a best path")
+    eventually(lambda: gone in world.engine.best, what="the prefix has a best path")
     before = bird.routes
     bird.announce(*(route for route in before if route.prefix != gone))
-    eventually(lambda: gone not in world.engine.best, within=10, what="the prefix has none")
+    eventually(lambda: gone not in world.engine.best, what="the prefix has none")
     bird.announce(*before)
-    eventually(lambda: gone in world.engine.best, within=10, what="the prefix has one again")
+    eventually(lambda: gone in world.engine.best, what="the prefix has one again")
     assert world.engine.best[gone].neighbor == f"bird-{'v4' if family is Family.IPV4 else 'v6'}"

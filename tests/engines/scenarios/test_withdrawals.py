@@ -28,7 +28,7 @@ def world(engine_name: str) -> Iterator[World]:
             yield world
 
 
-def _expect_all(world: World, family: Family, *, without: str = "", within: float = 15.0) -> None:
+def _expect_all(world: World, family: Family, *, without: str = "") -> None:
     """Every client (but the absent one) has exactly what all others announce."""
     for member in world.routers:
         if member != without:
@@ -36,7 +36,7 @@ def _expect_all(world: World, family: Family, *, without: str = "", within: floa
             for other in world.routers:
                 if other not in (member, without):
                     wanted |= world.announced(other, family)
-            world.expect(member, family, wanted, within=within)
+            world.expect(member, family, wanted)
 
 
 @pytest.mark.parametrize("member", MEMBERS)

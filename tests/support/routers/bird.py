@@ -9,10 +9,11 @@ import re
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, ip_address, ip_network
+from functools import lru_cache
+from ipaddress import IPv4Address
 
 from routing.bgp.values import Attributes, Family, Network, Origin, SegmentType, UnknownAttribute
-from tests.support.routers.common import Link, Route, Router, extended, normal, parse_path
+from tests.support.routers.common import Link, Route, Router, extended, normal, parse_address, parse_network, parse_path
 
 _ORIGIN = {Origin.IGP: "ORIGIN_IGP", Origin.EGP: "ORIGIN_EGP", Origin.INCOMPLETE: "ORIGIN_INCOMPLETE"}
 _CHANNEL = {Family.IPV4: "ipv4", Family.IPV6: "ipv6"}
@@ -43,6 +44,11 @@ class Bird(Router):
     def table(self, link: Link) -> dict[Network, Attributes]:
         """Read `show route all` of the session's protocol."""
         return parse_routes(self._birdc(f"show route all protocol {self._name(link)}"))
+
+    def count(self, link: Link) -> int:
+        """Read `show route count`, the lines of both families."""
+        lines = self._birdc(f"show route protocol {self._name(link)} count").splitlines()
+        return sum(int(line.split()[0]) for line in lines if " of " in line and "total" not in line.lower())
 
     def incarnation(self, link: Link) -> str | None:
         """Return how often the session was established in this life, by the log."""
@@ -146,7 +152,7 @@ class Entry:
     @property
     def attributes(self) -> Attributes:
         """Parse the fields of BGP."""
-        return _attributes(self.fields)
+        return _attributes(tuple(self.fields.items()))
 
 
 def parse_routes(text: str) -> dict[Network, Attributes]:
@@ -161,19 +167,21 @@ def parse_entries(text: str) -> list[Entry]:
         head = _HEAD.match(line)
         attribute = _ATTRIBUTE.match(line)
         if head:
-            prefix = ip_network(head[1]) if head[1] else entries[-1].prefix
+            prefix = parse_network(head[1]) if head[1] else entries[-1].prefix
             entries.append(Entry(prefix, head[2], bool(head[3]), {}))
         elif attribute and entries:
             entries[-1].fields[attribute[1]] = (attribute[2] or "", attribute[3])
     return entries
 
 
-def _attributes(fields: dict[str, tuple[str, str]]) -> Attributes:
+@lru_cache(maxsize=16384)
+def _attributes(items: tuple[tuple[str, tuple[str, str]], ...]) -> Attributes:
+    fields = dict(items)
     plain = {name: value for name, (_, value) in fields.items()}
     aggregator = re.match(r"(\S+) AS(\d+)", plain.get("aggregator", ""))
     return normal(
         Attributes(
-            next_hop=ip_address(plain["next_hop"].split()[0]),
+            next_hop=parse_address(plain["next_hop"].split()[0]),
             origin=Origin[plain["origin"].upper()],
             as_path=parse_path(plain.get("as_path", "")),
             med=int(plain["med"]) if "med" in plain else None,

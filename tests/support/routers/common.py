@@ -17,7 +17,8 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from ipaddress import IPv4Address
+from functools import lru_cache
+from ipaddress import IPv4Address, ip_address, ip_network
 from pathlib import Path
 from typing import Self
 
@@ -39,6 +40,8 @@ _WELL_KNOWN = {
     "noexportsubconfed": 0xFFFFFF03,
     "nopeer": 0xFFFFFF04,
 }
+# Thousands of routes share hundreds of attribute sets.
+_MEMORY = 16384
 _AS_MAX_16 = 0xFFFF
 _EXTENDED_SUBTYPE = {"rt": 0x02, "ro": 0x03, "soo": 0x03}
 
@@ -107,14 +110,7 @@ class Router(ABC):
 
     def as_seen(self, attributes: Attributes, link: Link) -> Attributes:
         """Return what this daemon shows after `attributes` came over `link` just so."""
-        seen = normal(attributes)
-        if link.server_asn != self.asn:
-            seen = replace(seen, local_pref=None)
-        if "zero_med" in self.hidden:
-            seen = replace(seen, med=seen.med or None)
-        if "unknown" in self.hidden:
-            seen = replace(seen, unknown=())
-        return seen
+        return _as_seen(attributes, self.hidden, link.server_asn != self.asn)
 
     @abstractmethod
     def start(self) -> None:
@@ -132,11 +128,15 @@ class Router(ABC):
         found = self.table(link)
         if link.server_asn == self.asn:
             return found
-        return {prefix: replace(attributes, local_pref=None) for prefix, attributes in found.items()}
+        return {prefix: _without_local_pref(attributes) for prefix, attributes in found.items()}
 
     @abstractmethod
     def table(self, link: Link) -> dict[Network, Attributes]:
         """Return the daemon's view of what came over a session."""
+
+    @abstractmethod
+    def count(self, link: Link) -> int:
+        """Return how many routes came over a session, quickly: waiting must not cost the machine more than working."""
 
     @abstractmethod
     def incarnation(self, link: Link) -> str | None:
@@ -173,6 +173,34 @@ class Router(ABC):
         return done.stdout
 
 
+@lru_cache(maxsize=_MEMORY)
+def _as_seen(attributes: Attributes, hidden: frozenset[str], external: bool) -> Attributes:
+    seen = normal(attributes)
+    if external:
+        seen = replace(seen, local_pref=None)
+    if "zero_med" in hidden:
+        seen = replace(seen, med=seen.med or None)
+    return replace(seen, unknown=()) if "unknown" in hidden else seen
+
+
+@lru_cache(maxsize=_MEMORY)
+def _without_local_pref(attributes: Attributes) -> Attributes:
+    return replace(attributes, local_pref=None)
+
+
+@lru_cache(maxsize=_MEMORY)
+def parse_address(text: str) -> Address:
+    """Parse an address; the same ones come again and again."""
+    return ip_address(text)
+
+
+@lru_cache(maxsize=_MEMORY)
+def parse_network(text: str) -> Network:
+    """Parse a prefix; the same ones come again and again."""
+    return ip_network(text)
+
+
+@lru_cache(maxsize=_MEMORY)
 def normal(attributes: Attributes) -> Attributes:
     """Return equal attributes for equal meaning: sets sorted, runs of sequences joined, volatile flags removed."""
     return replace(

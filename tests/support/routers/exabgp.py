@@ -37,6 +37,10 @@ class ExaBgp(Router):
         """Refuse: there is no table."""
         raise NotImplementedError
 
+    def count(self, link: Link) -> int:
+        """Refuse: there is no table."""
+        raise NotImplementedError
+
     def incarnation(self, link: Link) -> str | None:
         """Refuse: only the speaker under test knows."""
         raise NotImplementedError

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable
-from ipaddress import IPv4Address, ip_address, ip_network
+from ipaddress import IPv4Address
 from typing import Any
 
 from routing.bgp.values import Address, Attributes, Family, Network, Origin, Segment, SegmentType
@@ -20,8 +20,10 @@ from tests.support.routers.common import (
     extended,
     join,
     normal,
+    parse_address,
     parse_community,
     parse_large,
+    parse_network,
 )
 from tests.support.waiting import eventually
 
@@ -70,6 +72,11 @@ class Frr(Router):
             table = json.loads(self._vtysh(f"show bgp {_UNICAST[family]} json detail"))
             found.update(parse_table(table, link.server))
         return found
+
+    def count(self, link: Link) -> int:
+        """Add the accepted prefixes of all families."""
+        view = json.loads(self._vtysh(f"show bgp neighbors {link.server} json")).get(str(link.server), {})
+        return sum(family.get("acceptedPrefixCounter", 0) for family in view.get("addressFamilyInfo", {}).values())
 
     def incarnation(self, link: Link) -> str | None:
         """Return how often the session was established so far."""
@@ -164,7 +171,7 @@ def parse_table(table: dict[str, Any], server: Address) -> dict[Network, Attribu
     for prefix, entries in table.get("routes", {}).items():
         for entry in entries:
             if entry.get("peer", {}).get("peerId") == str(server):
-                found[ip_network(prefix)] = _attributes(entry)
+                found[parse_network(prefix)] = _attributes(entry)
     return found
 
 
@@ -173,7 +180,7 @@ def _attributes(entry: dict[str, Any]) -> Attributes:
     aggregator = (entry["aggregatorAs"], IPv4Address(entry["aggregatorId"])) if "aggregatorAs" in entry else None
     return normal(
         Attributes(
-            next_hop=ip_address(entry["nexthops"][0]["ip"]),
+            next_hop=parse_address(entry["nexthops"][0]["ip"]),
             origin=Origin[entry["origin"].upper()],
             as_path=join(tuple(_segment(s) for s in entry["aspath"]["segments"])),
             med=entry.get("metric"),

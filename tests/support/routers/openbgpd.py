@@ -7,7 +7,7 @@ After a lost session it waits about half a minute (IdleHold), so the speaker und
 from __future__ import annotations
 
 import json
-from ipaddress import IPv4Address, ip_address, ip_network
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from tests.support.routers.common import (
     Router,
     extended,
     normal,
+    parse_address,
     parse_community,
     parse_large,
+    parse_network,
     parse_path,
 )
 
@@ -49,7 +51,13 @@ class OpenBgpd(Router):
     def table(self, link: Link) -> dict[Network, Attributes]:
         """Read the Adj-RIB-In of the session."""
         answer = json.loads(self._bgpctl("-j", "show", "rib", "in", "detail", "neighbor", str(link.server)))
-        return {ip_network(entry["prefix"]): parse_entry(entry) for entry in answer.get("rib", ())}
+        return {parse_network(entry["prefix"]): parse_entry(entry) for entry in answer.get("rib", ())}
+
+    def count(self, link: Link) -> int:
+        """Return the prefixes received."""
+        (view,) = json.loads(self._bgpctl("-j", "show", "neighbor", str(link.server)))["neighbors"]
+        received: int = view["stats"]["prefixes"]["received"]
+        return received
 
     def incarnation(self, link: Link) -> str | None:
         """Return how many OPENs were sent, one per attempt."""
@@ -113,7 +121,7 @@ def parse_entry(entry: dict[str, Any]) -> Attributes:
     originator = others.get("Originator Id", {}).get("originator")
     return normal(
         Attributes(
-            next_hop=ip_address(entry["exit_nexthop"]),
+            next_hop=parse_address(entry["exit_nexthop"]),
             origin=Origin[entry["origin"].upper()],
             as_path=parse_path(entry["aspath"]),
             med=entry["metric"] or None,
