@@ -85,12 +85,12 @@ class GoBgpEngine:
 
     async def apply(self, speaker: Speaker) -> None:
         """Start or adopt gobgpd and make it `speaker`; the second call with an equal value does nothing."""
-        config = compile_speaker(speaker)
         async with self._lock:
             if self._closed.is_set():
                 raise EngineError(f"{speaker.name}: the engine was closed")
             if self._whole and speaker == self._applied and self._process.alive():
                 return
+            config = compile_speaker(speaker)
             self._wanted = (speaker, config)
             await self._make(speaker, config)
             if self._supervisor is None:
@@ -164,7 +164,7 @@ class GoBgpEngine:
             life = await self._adopted() if running else await self._started(config, former=bool(known))
             restarting = same and not running
             await configure(life.client, self._memory, config, (before, speaker), restarting=restarting)
-            life.originated = await originate(life.client, speaker.announcements, life.originated)
+            life.originated = await originate(life.client, self._memory, speaker.announcements, life.originated)
         except EngineError:
             if not running:
                 await self._end_life()

@@ -12,16 +12,20 @@ import os
 from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Final
 
 from routing.bgp.policy import may_export
 from routing.bgp.values import Address, Announcement, ExportPolicy, Family, Network, Speaker
 from routing.engines.engine import SessionState
 from routing.engines.gobgp_client import Client
 from routing.engines.gobgp_codec import PeerView, announcement_of
-from routing.engines.gobgp_config import Changes, Config, changes
+from routing.engines.gobgp_config import Changes, Config, changes, digest
 from routing.engines.gobgp_policy import key_of
+
+_ANNOUNCEMENTS: Final = "announcements"
 
 
 class Memory:
@@ -88,8 +92,9 @@ async def configure(
         for peer in plan.add:
             await client.add(peer, restarting=restarting)
         await _refresh(client, plan, present)
-    if known != config.digests:
-        memory.save(config.digests)
+    wanted = {**config.digests, **{key: known[key] for key in known if key == _ANNOUNCEMENTS}}
+    if known != wanted:
+        memory.save(wanted)
 
 
 def _touched(plan: Changes) -> set[str]:
@@ -168,15 +173,35 @@ def narrower(before: ExportPolicy, after: ExportPolicy) -> bool:
 
 
 async def originate(
-    client: Client, wanted: Iterable[Announcement], known: Mapping[Network, Announcement] | None
+    client: Client, memory: Memory, wanted: Iterable[Announcement], known: Mapping[Network, Announcement] | None
 ) -> dict[Network, Announcement]:
-    """Announce and withdraw the difference; None reads from gobgpd what it announces. Return what it announces now."""
-    if known is None:
-        known = await _originated(client)
+    """Announce and withdraw the difference to what is `known` to be announced; return what is announced now.
+
+    None means an adopted gobgpd. Its table is read only if it was not left announcing just what is wanted.
+    """
     desired = {item.prefix: item for item in wanted}
+    fingerprint = _fingerprint(desired.values())
+    digests = memory.load()
+    if known is None:
+        known = desired if digests.get(_ANNOUNCEMENTS) == fingerprint else await _originated(client)
     changed = [item for prefix, item in desired.items() if known.get(prefix) != item]
-    await client.originate(changed, known.keys() - desired.keys())
+    gone = known.keys() - desired.keys()
+    if changed or gone:
+        memory.save({key: value for key, value in digests.items() if key != _ANNOUNCEMENTS})
+        await client.originate(changed, gone)
+    if changed or gone or digests.get(_ANNOUNCEMENTS) != fingerprint:
+        memory.save({**digests, _ANNOUNCEMENTS: fingerprint})
     return desired
+
+
+def _fingerprint(announcements: Iterable[Announcement]) -> str:
+    """Return a digest that does not depend on the order; that of one announcement is computed once."""
+    return f"{sum(map(_number, announcements)) % (1 << 96):x}"
+
+
+@lru_cache(maxsize=1 << 17)
+def _number(announcement: Announcement) -> int:
+    return int(digest(announcement), 16)
 
 
 async def _originated(client: Client) -> dict[Network, Announcement]:

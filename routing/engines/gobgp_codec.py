@@ -5,10 +5,11 @@ Called by the GoBGP engine; `gobgp_attributes` decodes what a path carries.
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, ip_address, ip_network
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 
@@ -23,6 +24,7 @@ from routing.engines.gobgp_messages import family
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_UNSPECIFIED: Final = {4: ip_address("0.0.0.0"), 6: ip_address("::")}  # noqa: S104 - nobody listens there
 #: What a route of gobgpd's own says its neighbour is.
 _OWN: Final = frozenset({"", "<nil>"})
 _STATES: Final = {
@@ -79,23 +81,25 @@ class PeerView:
 
 
 def announce(announcement: Announcement) -> api.Path:
-    """Return the path that gobgpd is to originate; an unspecified next hop becomes the session's local address."""
-    next_hop = announcement.next_hop
+    """Return the path that gobgpd is to originate; an unspecified next hop becomes the session's local address.
+
+    As on the wire (RFC 4271 4.3, RFC 4760 3): gobgpd takes that three times as fast as messages.
+    """
+    prefix, next_hop = announcement.prefix, announcement.next_hop
+    nlri = _nlri(prefix)
+    shared = _shared(announcement.communities, announcement.large_communities, announcement.med)
     if next_hop is None:
-        next_hop = ip_address("0.0.0.0" if announcement.prefix.version == 4 else "::")  # noqa: S104, PLR2004
-    nlri = _nlri(announcement.prefix)
-    encoded = list(_own_attributes(announcement.communities, announcement.large_communities, announcement.med))
-    kind = family(Family.of(announcement.prefix))
-    if next_hop.version == announcement.prefix.version == 4:  # noqa: PLR2004 - IP version
-        encoded.append(_any(attr.NextHopAttribute(next_hop=str(next_hop))))
+        next_hop = _UNSPECIFIED[prefix.version]
+    if next_hop.version == prefix.version == 4:  # noqa: PLR2004 - IP version
+        reach = _attribute(0x40, 3, next_hop.packed)
     else:
-        encoded.append(_any(attr.MpReachNLRIAttribute(family=kind, next_hops=[str(next_hop)], nlris=[nlri])))
-    return api.Path(family=kind, nlri=nlri, pattrs=encoded)
+        reach = _attribute(0x80, 14, _reach(Family.of(prefix), next_hop) + nlri)
+    return api.Path(family=family(Family.of(prefix)), nlri_binary=nlri, pattrs_binary=[*shared, reach])
 
 
 def withdraw(prefix: Network) -> api.Path:
     """Return what ends our own path to `prefix`."""
-    return api.Path(family=family(Family.of(prefix)), nlri=_nlri(prefix), is_withdraw=True)
+    return api.Path(family=family(Family.of(prefix)), nlri_binary=_nlri(prefix), is_withdraw=True)
 
 
 def announcement_of(path: PathView) -> Announcement | None:
@@ -110,8 +114,8 @@ def announcement_of(path: PathView) -> Announcement | None:
 def path_view(path: api.Path) -> PathView:
     """Decode a path of a table or of an event."""
     return PathView(
-        prefix=_prefix(path),
-        neighbor=None if path.neighbor_ip in _OWN else ip_address(path.neighbor_ip.partition("%")[0]),
+        prefix=_prefix(path.nlri.value, path.family.afi),
+        neighbor=_address(path.neighbor_ip),
         router_id=_router_id(path.source_id),
         attributes=None if path.is_withdraw else attributes(path.pattrs),
         best=path.best,
@@ -148,38 +152,52 @@ def peer_view(peer: api.Peer) -> PeerView:
 
 
 @lru_cache(maxsize=1024)
-def _own_attributes(
+def _shared(
     communities: tuple[tuple[int, int], ...], large: tuple[tuple[int, int, int], ...], med: int | None
-) -> tuple[AnyMessage, ...]:
-    """Encode what announcements share; encoding is most of what announcing costs."""
-    made = [_any(attr.OriginAttribute(origin=Origin.IGP))]
+) -> tuple[bytes, ...]:
+    """Encode what many announcements have in common."""
+    made = [_attribute(0x40, 1, bytes([Origin.IGP]))]
     if med is not None:
-        made.append(_any(attr.MultiExitDiscAttribute(med=med)))
+        made.append(_attribute(0x80, 4, struct.pack("!I", med)))
     if communities:
-        made.append(_any(attr.CommunitiesAttribute(communities=[high << 16 | low for high, low in communities])))
+        made.append(_attribute(0xC0, 8, b"".join(struct.pack("!HH", *item) for item in communities)))
     if large:
-        listed = [attr.LargeCommunity(global_admin=a, local_data1=b, local_data2=c) for a, b, c in large]
-        made.append(_any(attr.LargeCommunitiesAttribute(communities=listed)))
+        made.append(_attribute(0xC0, 32, b"".join(struct.pack("!III", *item) for item in large)))
     return tuple(made)
 
 
-def _any(message: Any) -> AnyMessage:
-    packed = AnyMessage()
-    packed.Pack(message)
-    return packed
+def _attribute(flags: int, code: int, value: bytes) -> bytes:
+    """Encode a path attribute, its length always in two octets."""
+    return struct.pack("!BBH", flags | 0x10, code, len(value)) + value
 
 
-def _nlri(prefix: Network) -> AnyMessage:
-    return _any(attr.IPAddressPrefix(prefix=str(prefix.network_address), prefix_len=prefix.prefixlen))
+@lru_cache(maxsize=1024)
+def _reach(value: Family, next_hop: Address) -> bytes:
+    """Encode MP_REACH_NLRI up to the prefixes; IPv6 takes an IPv4 next hop as a mapped one (RFC 4291 2.5.5.2)."""
+    packed = next_hop.packed
+    if next_hop.version == 4:  # noqa: PLR2004 - IP version
+        packed = bytes(10) + b"\xff\xff" + packed
+    return struct.pack("!HBB", *value.value, len(packed)) + packed + b"\x00"
 
 
-def _prefix(path: api.Path) -> Network:
-    item = attr.IPAddressPrefix.FromString(path.nlri.value)
+def _nlri(prefix: Network) -> bytes:
+    return bytes([prefix.prefixlen]) + prefix.network_address.packed[: (prefix.prefixlen + 7) // 8]
+
+
+@lru_cache(maxsize=1 << 17)
+def _prefix(nlri: bytes, afi: int) -> Network:
+    item = attr.IPAddressPrefix.FromString(nlri)
     # gobgpd writes a prefix below ::ffff:0:0/96 as if it were of IPv4, and any neighbour can announce one.
-    mapped = path.family.afi == api.Family.AFI_IP6 and ":" not in item.prefix
+    mapped = afi == api.Family.AFI_IP6 and ":" not in item.prefix
     return ip_network((f"::ffff:{item.prefix}" if mapped else item.prefix, item.prefix_len), strict=False)
 
 
+@lru_cache(maxsize=1 << 14)
+def _address(text: str) -> Address | None:
+    return None if text in _OWN else ip_address(text.partition("%")[0])
+
+
+@lru_cache(maxsize=1 << 14)
 def _router_id(text: str) -> IPv4Address:
     try:
         return IPv4Address(text)

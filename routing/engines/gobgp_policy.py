@@ -8,8 +8,9 @@ ends in a refusal (RFC 8212).
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv6Network, ip_network
 from typing import Final, Literal, TypeVar
 
@@ -157,33 +158,33 @@ def _without_mapped(rules: Iterable[PrefixRule]) -> Iterator[PrefixRule]:
 def _by_version(rules: Iterable[PrefixRule]) -> Iterator[tuple[PrefixRule, ...]]:
     listed = tuple(rules)
     for version in (4, 6):
-        chosen = independent(rule for rule in listed if rule.network.version == version)
+        chosen = independent(tuple(rule for rule in listed if rule.network.version == version))
         if chosen:
             yield chosen
 
 
-def independent(rules: Iterable[PrefixRule]) -> tuple[PrefixRule, ...]:
+@lru_cache(maxsize=1024)
+def independent(rules: tuple[PrefixRule, ...]) -> tuple[PrefixRule, ...]:
     """Return rules of one IP version that mean the same when only those of the longest matching network are asked."""
-    by_network: dict[Network, set[tuple[int, int]]] = {}
+    # By length and leading bits: making networks of networks would cost ten times as much.
+    bounds: dict[tuple[int, int], set[tuple[int, int]]] = {}
+    networks: dict[tuple[int, int], Network] = {}
     for rule in rules:
-        by_network.setdefault(rule.network, set()).add((rule.min_length, rule.max_length))
-    lengths = sorted({network.prefixlen for network in by_network})
-    return tuple(
-        PrefixRule(network, low, high)
-        for network in sorted(by_network, key=lambda network: (int(network.network_address), network.prefixlen))
-        for low, high in sorted(_inherited(network, by_network, lengths))
-    )
+        place = _place(rule.network, rule.network.prefixlen)
+        networks[place] = rule.network
+        bounds.setdefault(place, set()).add((rule.min_length, rule.max_length))
+    lengths = sorted({length for length, _ in networks})
+    found = []
+    for place in sorted(networks):
+        network = networks[place]
+        inherited: set[tuple[int, int]] = set()
+        for length in lengths:
+            if length <= network.prefixlen:
+                inherited |= bounds.get(_place(network, length), set())
+        clipped = {(max(low, network.prefixlen), high) for low, high in inherited}
+        found += [PrefixRule(network, low, high) for low, high in sorted(clipped) if low <= high]
+    return tuple(found)
 
 
-def _inherited(
-    network: Network, by_network: Mapping[Network, set[tuple[int, int]]], lengths: list[int]
-) -> set[tuple[int, int]]:
-    bounds: set[tuple[int, int]] = set()
-    for length in lengths:
-        if length > network.prefixlen:
-            break
-        for low, high in by_network.get(network.supernet(new_prefix=length), ()):
-            low_here = max(low, network.prefixlen)
-            if low_here <= high:
-                bounds.add((low_here, high))
-    return bounds
+def _place(network: Network, length: int) -> tuple[int, int]:
+    return length, int(network.network_address) >> (network.max_prefixlen - length)

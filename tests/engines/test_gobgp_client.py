@@ -86,6 +86,21 @@ async def test_what_is_originated_is_in_the_table(client: Client) -> None:
     assert (one.prefix, one.best, one.neighbor) == (ip_network("10.0.8.0/22"), True, None)
 
 
+async def test_a_new_daemon_reads_back_what_an_earlier_one_announced(client: Client) -> None:
+    """Otherwise it would announce everything again."""
+    six = ip_address("2001:db8::1")
+    wanted = {
+        Announcement(ip_network("0.0.0.0/0"), med=0),
+        Announcement(ip_network("10.0.0.0/8"), ip_address("192.0.2.1"), ((65000, 7), (65000, 8)), ((1, 2, 3),), 9),
+        Announcement(ip_network("10.0.0.1/32"), six),
+        Announcement(ip_network("::/0")),
+        Announcement(ip_network("2001:db8::1/128"), six, large_communities=((4200000000, 0, 4294967295),)),
+    }
+    await client.start(CONFIG)
+    await client.originate(wanted, ())
+    assert {announcement_of(path) for family in Family for path in [p async for p in client.table(family)]} == wanted
+
+
 async def test_a_watch_begins_with_peers_and_the_table(client: Client) -> None:
     """In parts, of which the last is marked."""
     await client.start(CONFIG)

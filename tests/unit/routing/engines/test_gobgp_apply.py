@@ -227,22 +227,39 @@ def test_narrower_means_that_something_is_forbidden_now() -> None:
     assert narrower(BOTH, replace(BOTH, never=(PrefixRule.exact(ONE),)))
 
 
-async def test_announcements_change_by_the_difference() -> None:
+async def test_announcements_change_by_the_difference(tmp_path: Path) -> None:
     """An announcement with other attributes replaces the one of its prefix."""
-    made = FakeGobgp()
+    made, memory = FakeGobgp(), Memory(tmp_path / "digests")
     known = {ONE: Announcement(ONE), TWO: Announcement(TWO)}
     wanted = (Announcement(ONE), Announcement(TWO, med=1))
-    now = await originate(made, wanted, known)  # type: ignore[arg-type] # a fake
+    now = await originate(made, memory, wanted, known)  # type: ignore[arg-type] # a fake
     assert (made.calls, now) == ([f"announce {TWO}"], {ONE: wanted[0], TWO: wanted[1]})
     made.calls.clear()
-    await originate(made, (), now)  # type: ignore[arg-type] # a fake
+    await originate(made, memory, (), now)  # type: ignore[arg-type] # a fake
     assert sorted(made.calls) == [f"withdraw {ONE}", f"withdraw {TWO}"]
 
 
-async def test_an_adopted_gobgpd_is_asked_what_it_announces() -> None:
-    """What neighbours said is not ours to withdraw."""
-    made = FakeGobgp()
-    await originate(made, (), None)  # type: ignore[arg-type] # a fake
+async def test_an_adopted_gobgpd_is_asked_what_it_announces(tmp_path: Path) -> None:
+    """If it may be something else than what is wanted. What neighbours said is not ours to withdraw."""
+    made, memory = FakeGobgp(), Memory(tmp_path / "digests")
+    await originate(made, memory, (Announcement(ONE), Announcement(TWO)), {})  # type: ignore[arg-type] # a fake
+    made.calls.clear()
+    await originate(made, memory, (Announcement(TWO), Announcement(ONE)), None)  # type: ignore[arg-type] # a fake
+    assert made.calls == []
+    await originate(made, memory, (), None)  # type: ignore[arg-type] # a fake
+    assert made.calls == ["table", "table", f"withdraw {ONE}"]
+
+
+async def test_announcements_that_may_have_failed_are_in_doubt(tmp_path: Path) -> None:
+    """The next daemon looks at the table."""
+    made, memory = FakeGobgp(), Memory(tmp_path / "digests")
+    wanted = (Announcement(ONE),)
+    await originate(made, memory, (), {})  # type: ignore[arg-type] # a fake
+    made.fails = "announce"
+    with pytest.raises(EngineError):
+        await originate(made, memory, wanted, {})  # type: ignore[arg-type] # a fake
+    made.fails = ""
+    await originate(made, memory, (), None)  # type: ignore[arg-type] # a fake
     assert made.calls == ["table", "table", f"withdraw {ONE}"]
 
 
