@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from errno import EINVAL, ENOENT
 from typing import TYPE_CHECKING
 
@@ -63,13 +62,13 @@ def test_a_program_is_found_by_its_id_with_its_maps(program: Program) -> None:
 
 def test_descriptors_are_closed(program: Program) -> None:
     """A daemon looks at programs for months."""
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(5):
         with Program.by_id(program.id):
             pass
         with Program.load(OBJECT, PROGRAM):
             pass
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_what_cannot_be_loaded_says_why(tmp_path: Path) -> None:
