@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from errno import EINVAL, ENOENT
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,6 @@ from appliance.kernel.libbpf import Map, Program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.kernel
 
