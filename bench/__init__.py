@@ -1,0 +1,1 @@
+"""Measurements of Edgeway beside what one would use instead: `python -m bench`."""
