@@ -12,10 +12,11 @@ from structlog.typing import Processor
 def configure() -> None:
     """Set structlog up to write to standard error; EDGEWAY_LOG=json|console overrides what the output is."""
     chosen = os.environ.get("EDGEWAY_LOG") or ("console" if sys.stderr.isatty() else "json")
-    # The console renderer draws exceptions itself, with colours.
     last: list[Processor] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     if chosen == "console":
-        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        # Not the coloured traceback, which prints every variable of every frame.
+        plain = structlog.dev.plain_traceback
+        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

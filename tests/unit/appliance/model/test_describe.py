@@ -1,8 +1,9 @@
-"""Facts as lines of text: what `edgeway plan` shows."""
+"""Each kind of fact as one line."""
 
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Network
+from typing import get_args
 
 import pytest
 
@@ -27,58 +28,54 @@ from appliance.model.facts import (
 
 RED = Namespace("vpc-red")
 MAC = "02:00:00:00:00:01"
+ONE, TWO = IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2")
+
 LINES: list[tuple[Fact, str]] = [
     (Netns(RED), "namespace vpc-red"),
     (Link(HOST, "eth1", "physical", mtu=1500), "link eth1 physical mtu 1500"),
-    (Link(HOST, "ew-v1", "veth", peer=(RED, "ew-up")), "link ew-v1 veth peer ew-up in vpc-red"),
     (
-        Link(RED, "eth2", "physical", master="ew-lan", isolated=True),
-        "link eth2 physical master ew-lan isolated in vpc-red",
+        Link(RED, "tap11", "physical", mtu=1500, master="ew-lan", isolated=True),
+        "link tap11 physical mtu 1500 master ew-lan isolated in vpc-red",
     ),
     (
-        Link(RED, "ew-vx", "vxlan", mac=MAC, vni=101, local=IPv4Address("10.0.0.1"), port=4789),
-        f"link ew-vx vxlan mac {MAC} vni 101 local 10.0.0.1 port 4789 in vpc-red",
+        Link(RED, "ew-up", "veth", mac=MAC, peer=(HOST, "ew-v101")),
+        f"link ew-up veth mac {MAC} peer ew-v101 in vpc-red",
     ),
-    (LinkAddress(HOST, "lo", IPv4Interface("10.255.0.1")), "address 10.255.0.1/32 dev lo"),
+    (Link(HOST, "ew-v101", "veth", peer=(RED, "ew-up")), "link ew-v101 veth peer ew-up in vpc-red"),
     (
-        Neighbour(RED, "ew-vx", IPv4Address("100.127.0.12"), MAC),
-        f"neighbour 100.127.0.12 lladdr {MAC} dev ew-vx in vpc-red",
+        Link(RED, "ew-vx", "vxlan", vni=101, local=ONE, port=4789, learning=False),
+        "link ew-vx vxlan vni 101 local 10.0.0.1 port 4789 in vpc-red",
     ),
-    (FdbEntry(RED, "ew-vx", MAC, IPv4Address("10.0.0.12")), f"fdb {MAC} dst 10.0.0.12 dev ew-vx in vpc-red"),
+    (LinkAddress(HOST, "eth1", IPv4Interface("10.0.0.1/24")), "address 10.0.0.1/24 dev eth1"),
+    (Neighbour(RED, "ew-vx", ONE, MAC), f"neighbour 10.0.0.1 lladdr {MAC} dev ew-vx in vpc-red"),
+    (FdbEntry(RED, "ew-vx", MAC, ONE), f"fdb {MAC} dst 10.0.0.1 dev ew-vx in vpc-red"),
     (Sysctl(HOST, "net.ipv4.ip_forward", "1"), "sysctl net.ipv4.ip_forward = 1"),
     (
-        Route(RED, IPv4Network("0.0.0.0/0"), (Hop("ew-up", IPv4Address("100.64.0.2")),), 217),
-        "route 0.0.0.0/0 via 100.64.0.2 dev ew-up proto 217 in vpc-red",
+        Route(HOST, IPv4Network("10.1.0.0/16"), (Hop("eth1", ONE), Hop("eth2", TWO)), 218, mtu=1400),
+        "route 10.1.0.0/16 via 10.0.0.1 dev eth1 nexthop via 10.0.0.2 dev eth2 proto 218 mtu 1400",
     ),
     (
-        Route(HOST, IPv4Network("10.0.0.0/8"), (Hop("eth1"), Hop("eth2")), 218, mtu=1400),
-        "route 10.0.0.0/8 dev eth1 nexthop dev eth2 proto 218 mtu 1400",
+        Route(HOST, IPv6Network("fd00::/112"), (Hop("ew-v101", None, Decapsulate(ONE)),), 217),
+        "route fd00::/112 decapsulate to 10.0.0.1 dev ew-v101 proto 217",
     ),
-    (
-        Route(HOST, IPv6Network("fd00::/102"), (Hop("ew-v1", None, Decapsulate(IPv4Address("100.64.0.3"))),), 217),
-        "route fd00::/102 decapsulate to 100.64.0.3 dev ew-v1 proto 217",
-    ),
-    (NftTable(RED, "chain a {\n}\n"), "nft table of 2 lines in vpc-red"),
-    (NftSet(RED, "s", frozenset({"b", "a", "c"})), "nft set s { a, b, c } in vpc-red"),
+    (NftTable(RED, "chain a {\n}\nchain b {\n}"), "nft table of 4 lines in vpc-red"),
+    (NftSet(RED, "floating_in", frozenset({"b : d", "a : c"})), "nft set floating_in { a : c, b : d } in vpc-red"),
     (
         Compose(
-            HOST,
-            "ew-comp1",
-            IPv6Address("fd00::1"),
-            IPv6Network("fd00:ed9e::/48"),
-            ((IPv4Address("203.0.113.80"), (11, 12)),),
+            HOST, "ew-comp1", IPv6Address("fd00:ff::1"), IPv6Network("fd00:ed9e::/48"), ((ONE, (11, 12)), (TWO, (3,)))
         ),
-        "compose on ew-comp1 from fd00::1 to fd00:ed9e::/48 [203.0.113.80 at 11, 12]",
+        "compose on ew-comp1 from fd00:ff::1 to fd00:ed9e::/48 [10.0.0.1 at 11, 12; 10.0.0.2 at 3]",
     ),
 ]
 
 
 @pytest.mark.parametrize(("fact", "line"), LINES, ids=lambda value: type(value).__name__)
-def test_a_fact_reads_as_a_network_engineer_writes_it(fact: Fact, line: str) -> None:
-    """Every kind of fact; the node's own namespace is not named."""
+def test_a_fact_is_one_line_that_an_engineer_reads(fact: Fact, line: str) -> None:
+    """In the words of `ip` and `nft`; where it is stands last."""
     assert describe(fact) == line
 
 
-def test_what_has_no_line_of_its_own_is_shown_as_it_is() -> None:
-    """Better than nothing."""
-    assert describe(IPv4Address("10.0.0.1")) == "IPv4Address('10.0.0.1')"
+def test_every_kind_of_fact_has_a_line_of_its_own() -> None:
+    """What Python shows is for us."""
+    assert {type(fact) for fact, _ in LINES} == set(get_args(Fact))
+    assert describe(("else", 1)) == "('else', 1)"

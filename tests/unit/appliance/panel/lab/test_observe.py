@@ -1,0 +1,177 @@
+"""How a lab is: every daemon asked, every check tried; what does not answer is told as that."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.model.errors import EngineError, OperatorError
+from appliance.panel.lab import observe as module
+from appliance.panel.lab import runner
+from appliance.panel.lab.observe import Check, CheckRow, NodeRow, Report, checks_of, client, observe
+from tests.support.intents import ROOT, bare, pair, to_yaml
+
+CHECKS = """
+checks:
+  - {what: the guest answers, from: h1, ping: 172.16.1.11}
+  - {what: the VIP answers, from: gw1, tcp: "203.0.113.80:80"}
+"""
+STATUS: dict[str, Any] = {
+    "converged": True,
+    "sessions": {"established": 4, "configured": 4},
+    "routes": 7,
+    "pending": [],
+    "engines": {},
+}
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    """Give the topology of a lab with an intent and checks beside it."""
+    (tmp_path / "intent.yaml").write_text(to_yaml(pair()))
+    (tmp_path / "checks.yaml").write_text(CHECKS)
+    return tmp_path / "az.clab.yml"
+
+
+class World:
+    """What the lab's nodes would answer: status by node, exit status by check's node."""
+
+    def __init__(self) -> None:
+        self.status: dict[str, dict[str, Any] | Exception] = {}
+        self.exits: dict[str, int | Exception] = {}
+        self.ran: list[tuple[str, list[str]]] = []
+
+    def client(self, _: Path, node: str) -> Any:
+        """Return something that shows a status."""
+        world = self
+
+        class Shown:
+            def show(self, name: str) -> dict[str, Any]:
+                assert name == "status"
+                answer = world.status.get(node, STATUS)
+                if isinstance(answer, Exception):
+                    raise answer
+                return answer
+
+        return Shown()
+
+    def run_in(self, _: Path, node: str, argv: list[str], timeout: float) -> subprocess.CompletedProcess[str]:
+        """Answer a command."""
+        self.ran.append((node, argv))
+        answer = self.exits.get(node, 0)
+        if isinstance(answer, Exception):
+            raise answer
+        return subprocess.CompletedProcess(argv, answer, "", "")
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    """Put a world in which everything is well in the place of a lab."""
+    world = World()
+    monkeypatch.setattr(module, "client", world.client)
+    monkeypatch.setattr(runner, "run_in", world.run_in)
+    return world
+
+
+def test_a_lab_where_all_is_well_is_green(lab: Path, world: World) -> None:
+    """Every node of the intent, every check of the file."""
+    report = observe(lab)
+    assert report.green
+    assert [row.node for row in report.nodes] == ["rs1", "h1", "h2", "gw1"]
+    assert report.nodes[0] == NodeRow("rs1", "route-server", "converged", "4/4", 7)
+    assert report.checks == (
+        CheckRow("the guest answers", "h1: ping 172.16.1.11", good=True),
+        CheckRow("the VIP answers", "gw1: connect to 203.0.113.80:80", good=True),
+    )
+
+
+def test_a_daemon_that_does_not_answer_is_silent_and_says_why(lab: Path, world: World) -> None:
+    """In one line; the others are shown all the same."""
+    world.status["h1"] = OperatorError.of("no daemon answers\nreally", "start it")
+    report = observe(lab)
+    assert not report.green
+    row = next(row for row in report.nodes if row.node == "h1")
+    assert (row.state, row.detail) == ("silent", "error: no daemon answers")
+    assert [row.state for row in report.nodes if row.node != "h1"] == ["converged"] * 3
+
+
+def test_a_node_that_converges_says_what_it_waits_for(lab: Path, world: World) -> None:
+    """First what is wrong with an engine, else what the kernel does not have."""
+    pending = [{"object": "link tap1", "error": "no such device"}, {"object": "link tap2", "error": "x"}]
+    world.status["h1"] = {**STATUS, "converged": False, "pending": pending}
+    world.status["h2"] = {**STATUS, "converged": False, "pending": pending, "engines": {"router": "killed"}}
+    rows = {row.node: row for row in observe(lab).nodes}
+    assert (rows["h1"].state, rows["h1"].pending, rows["h1"].detail) == ("converging", 2, "link tap1: no such device")
+    assert rows["h2"].detail == "router: killed"
+
+
+@pytest.mark.parametrize(
+    "answer", [1, EngineError("no such node"), subprocess.TimeoutExpired("ping", 4)], ids=["fails", "no node", "hangs"]
+)
+def test_a_check_that_is_not_good_makes_the_lab_not_green(lab: Path, world: World, answer: int | Exception) -> None:
+    """Whatever kept it from being good."""
+    world.exits["gw1"] = answer
+    report = observe(lab)
+    assert [row.good for row in report.checks] == [True, False]
+    assert not report.green
+
+
+def test_a_lab_without_an_intent_has_no_daemons_to_ask(tmp_path: Path, world: World) -> None:
+    """Nor checks, if there is no such file."""
+    assert observe(tmp_path / "x.clab.yml") == Report((), ())
+
+
+def test_a_check_is_one_command() -> None:
+    """Its success is the check's."""
+    ping = Check.model_validate({"what": "x", "from": "h1", "ping": "192.0.2.1"})
+    assert ping.command() == ["ping", "-n", "-c", "1", "-W", "2", "192.0.2.1"]
+    tcp = Check.model_validate({"what": "x", "from": "h1", "tcp": "[2001:db8::1]:80"})
+    assert tcp.command()[-1] == "exec 3<>/dev/tcp/2001:db8::1/80"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "checks: [{what: x, from: h1}]",
+        "checks: [{what: x, from: h1, ping: 192.0.2.1, tcp: '192.0.2.1:80'}]",
+        "checks: [{what: x, from: h1, tcp: 192.0.2.1}]",
+        "checks: [{what: x, from: h1, tcp: '$(reboot):80'}]",
+        "checks: [{what: x, from: h1, ping: 192.0.2.1, often: 3}]",
+        "checks: [x]",
+        "checks: 7",
+        "[x]",
+    ],
+)
+def test_a_check_that_is_none_is_the_operators_error(tmp_path: Path, text: str) -> None:
+    """With what one has; and nothing of it ever reaches a shell."""
+    (tmp_path / "checks.yaml").write_text(text)
+    with pytest.raises(OperatorError, match="each check has what, from and ping or tcp"):
+        checks_of(tmp_path / "az.clab.yml")
+
+
+@pytest.mark.parametrize("text", ["", "checks:\n", "checks: []\n"])
+def test_a_file_without_checks_has_none(tmp_path: Path, text: str) -> None:
+    """One may be in the making."""
+    (tmp_path / "checks.yaml").write_text(text)
+    assert checks_of(tmp_path / "az.clab.yml") == ()
+
+
+def test_a_wrong_intent_beside_the_lab_is_told(tmp_path: Path, world: World) -> None:
+    """A lab cannot converge to it."""
+    (tmp_path / "intent.yaml").write_text(to_yaml(bare()).replace("as:", "sa:"))
+    with pytest.raises(OperatorError, match="unknown key"):
+        observe(tmp_path / "az.clab.yml")
+
+
+def test_a_daemon_is_asked_through_its_node_s_own_files(monkeypatch: pytest.MonkeyPatch, lab: Path) -> None:
+    """Each node has a /run of its own."""
+    monkeypatch.setattr(runner, "node_pid", lambda path, node: {"h1": 1234}[node])
+    assert client(lab, "h1")._path == Path("/proc/1234/root/run/edgeway/api.sock")
+
+
+def test_the_lab_of_the_repository_has_checks_that_can_be_read() -> None:
+    """They are part of its documentation."""
+    assert checks_of(ROOT / "labs/az/az.clab.yml")
