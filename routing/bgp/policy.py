@@ -44,14 +44,17 @@ class PrefixRules:
 
     def match(self, prefix: Network) -> bool:
         """Tell whether any rule covers `prefix`."""
+        tables = self._tables[prefix.version]
+        if not tables:
+            return False
         wanted = prefix.prefixlen
         number = int(prefix.network_address)
-        for length, mask, by_network in self._tables[prefix.version]:
+        for length, mask, by_network in tables:
             if length > wanted:
                 return False
-            bounds = by_network.get(number & mask)
-            if bounds is not None and any(low <= wanted <= high for low, high in bounds):
-                return True
+            for low, high in by_network.get(number & mask, ()):
+                if low <= wanted <= high:
+                    return True
         return False
 
 

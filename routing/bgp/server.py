@@ -241,9 +241,11 @@ class RouteServer:
             return
         self._out += self.spread.changes(changes)
         for dest, before in changes:
-            news = best(dest.prefix, dest.ranked)
-            if news != best(dest.prefix, before):
-                self._out.append(news)
+            if dest.ranked[:1] != before[:1]:
+                news = best(dest.prefix, dest.ranked)
+                # Another path may say the same by the same neighbour: at another address, or stale before.
+                if not before or news != best(dest.prefix, before):
+                    self._out.append(news)
 
     def _await(self, now: float) -> None:
         """Forget the awaited whose time has come or who are not configured; converge when nobody is left."""

@@ -69,7 +69,7 @@ class ExaBgpEngine:
     async def watch(self) -> AsyncIterator[tuple[Event, ...]]:
         """Yield batches of events for ever; whenever the process is gone, `Lost`, and it is brought up again."""
         backoff = Backoff()
-        while not self._closed:
+        while self._open():
             await self._applied.wait()
             try:
                 async for batch in self._stream():
@@ -78,7 +78,7 @@ class ExaBgpEngine:
                 detail = "the API process of exabgp ended"
             except (EngineError, OSError) as error:
                 detail = str(error)
-            if self._closed:
+            if not self._open():
                 return
             _log.warning("engine-lost", engine="exabgp", detail=detail)
             yield (Lost(detail),)
@@ -99,6 +99,9 @@ class ExaBgpEngine:
                 self._files.forget_established()
             self._process.release()
             self._process = None
+
+    def _open(self) -> bool:
+        return not self._closed
 
     async def _bring_up(self, speaker: Speaker) -> None:
         self._files.write_speaker(speaker)
@@ -128,14 +131,14 @@ class ExaBgpEngine:
     async def _recover(self) -> None:
         """Bring the process up again; if that fails the next turn of `watch` says so."""
         async with self._lock:
-            if self._speaker is not None and not self._closed:
+            if self._speaker is not None and self._open():
                 with contextlib.suppress(EngineError, OSError):
                     await self._bring_up(self._speaker)
 
     async def _cease(self) -> None:
         """Part from all neighbours with a NOTIFICATION and wait until it is out."""
         await self._ask({"method": "cease", "subcode": SHUTDOWN})
-        while any(view.uptime is not None for view in await self.sessions()):
+        while any(view.uptime is not None for view in await self.sessions()):  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.05)
 
     async def _stream(self) -> AsyncIterator[tuple[Event, ...]]:

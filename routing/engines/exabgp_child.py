@@ -25,6 +25,7 @@ import structlog
 from appliance.model.errors import EngineError
 from routing.bgp.values import Address, Speaker
 from routing.engines import exabgp_codec as codec
+from routing.engines import exabgp_messages as messages
 from routing.engines.exabgp_config import configuration, same_process
 from routing.engines.exabgp_core import Core
 from routing.engines.exabgp_files import Files
@@ -159,14 +160,14 @@ class Child:
         match message:
             case None:
                 pass
-            case codec.Answered():
+            case messages.Answered():
                 self._unanswered -= 1
-            case codec.Reloaded():
+            case messages.Reloaded():
                 if self._reloads:
                     waiting = self._reloads.popleft()
                     if not waiting.done():
                         waiting.set_result(message.error)
-            case codec.Refused():
+            case messages.Refused():
                 _log.error("command-refused", command=message.command, error=message.error)
             case _:
                 self.core.receive(message, time.monotonic())

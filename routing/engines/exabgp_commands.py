@@ -1,3 +1,4 @@
+# ruff: noqa: SLF001 - inside another program, whose parts have no types
 """Our own commands inside ExaBGP's process: what the API process asks for, done at once and for many neighbours.
 
 Runs in ExaBGP's process (see `routing.engines.exabgp_wrapper`). ExaBGP's own `announce attributes` formats two log lines per
@@ -23,12 +24,35 @@ from typing import Any
 
 from exabgp.bgp.fsm import FSM
 from exabgp.bgp.message import Action
+from exabgp.bgp.message.update import Update
 from exabgp.bgp.message.update.attribute import Attributes
 from exabgp.bgp.message.update.nlri import CIDR, INET
 from exabgp.protocol.family import AFI, SAFI, Family
-from exabgp.rib.change import Change
+from exabgp.protocol.ip import NoNextHop
 
 _FAMILIES = {4: (AFI.ipv4, socket.AF_INET), 6: (AFI.ipv6, socket.AF_INET6)}
+
+
+class Batch:
+    """Prefixes with one attribute set, or withdrawn: encoded once for all sessions that agreed on the same."""
+
+    def __init__(self, nlris: list[Any], attributes: Any) -> None:
+        """Take what ExaBGP encodes."""
+        self._update = Update(nlris, attributes)
+        self._encoded: dict[tuple[Any, ...], bytes] = {}
+
+    def messages(self, negotiated: Any, include_withdraw: bool = True) -> list[bytes]:  # noqa: ARG002, FBT001, FBT002 - ExaBGP's signature
+        """Return the UPDATE messages, one behind the other, for a session; withdrawals are never left out."""
+        kind = (
+            negotiated.asn4,
+            negotiated.msg_size,
+            negotiated.local_as == negotiated.peer_as,
+            tuple(negotiated.families),
+        )
+        found = self._encoded.get(kind)
+        if found is None:
+            found = self._encoded[kind] = b"".join(self._update.messages(negotiated))
+        return [found] if found else []
 
 
 class Commands:
@@ -69,26 +93,19 @@ class Commands:
     def _announce(self, _service: str, rest: str) -> None:
         sessions, _, rest = rest.partition(" ")
         text, _, prefixes = rest.partition(" ; ")
-        version = 6 if ":" in prefixes else 4
-        changes = self._api.api_route(f"announce route {'::/0' if version == 6 else '0.0.0.0/0'} {text}")
+        changes = self._api.api_route(f"announce route {'::/0' if ':' in prefixes else '0.0.0.0/0'} {text}")
         if not changes:
             raise ValueError(str(self._api.configuration.error))
-        attributes, next_hop = changes[0].attributes, changes[0].nlri.nexthop
-        self._queue(
-            sessions, [_change(prefix, version, attributes, Action.ANNOUNCE, next_hop) for prefix in prefixes.split()]
-        )
+        next_hop = changes[0].nlri.nexthop
+        self._queue(sessions, Batch(_nlris(prefixes, Action.ANNOUNCE, next_hop), changes[0].attributes))
 
     def _withdraw(self, _service: str, rest: str) -> None:
         sessions, _, prefixes = rest.partition(" ; ")
-        version = 6 if ":" in prefixes else 4
-        attributes = Attributes()
-        self._queue(
-            sessions, [_change(prefix, version, attributes, Action.WITHDRAW, None) for prefix in prefixes.split()]
-        )
+        self._queue(sessions, Batch(_nlris(prefixes, Action.WITHDRAW, NoNextHop), Attributes()))
 
-    def _queue(self, sessions: str, changes: list[Any]) -> None:
+    def _queue(self, sessions: str, batch: Batch) -> None:
         for peer in self._peers(sessions):
-            peer.neighbor.rib.outgoing.add_all(changes)
+            peer.neighbor.rib.outgoing.add(batch)
 
     def _end_of_rib(self, _service: str, rest: str) -> None:
         session, family = rest.split()
@@ -120,11 +137,13 @@ def part(peer: Any, subcode: int) -> None:
         peer.remove()
 
 
-def _change(prefix: str, version: int, attributes: Any, action: Any, next_hop: Any) -> Any:
-    address, _, length = prefix.partition("/")
-    afi, kind = _FAMILIES[version]
-    nlri = INET(afi, SAFI.unicast, action)
-    nlri.cidr = CIDR(socket.inet_pton(kind, address), int(length))
-    if next_hop is not None:
+def _nlris(prefixes: str, action: Any, next_hop: Any) -> list[Any]:
+    afi, kind = _FAMILIES[6 if ":" in prefixes else 4]
+    nlris = []
+    for prefix in prefixes.split():
+        address, _, length = prefix.partition("/")
+        nlri = INET(afi, SAFI.unicast, action)
+        nlri.cidr = CIDR(socket.inet_pton(kind, address), int(length))
         nlri.nexthop = next_hop
-    return Change(nlri, attributes)
+        nlris.append(nlri)
+    return nlris

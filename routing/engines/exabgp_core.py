@@ -16,6 +16,7 @@ from routing.bgp.server import LOCAL, Converged, EndOfRib, Output, RouteServer, 
 from routing.bgp.spread import Send
 from routing.bgp.values import Address, Attributes, Network, Speaker
 from routing.engines import exabgp_codec as codec
+from routing.engines import exabgp_messages as messages
 from routing.engines.engine import Best, Event, RouteView, Session, SessionState, SessionView, Synced
 from routing.engines.exabgp_config import session_families
 
@@ -28,7 +29,7 @@ class Link:
     detail: str = ""
     since: float | None = None
     number: int | None = None
-    opened: codec.Opened | None = None
+    opened: messages.Opened | None = None
 
 
 class Core:
@@ -40,7 +41,7 @@ class Core:
         self.links: dict[Address, Link] = {}
         self.commands: deque[str] = deque(["@reset", "@reload"])
         self.events: list[Event] = []
-        self.refusals: list[codec.Refused] = []
+        self.refusals: list[messages.Refused] = []
         self._reported: dict[Address, tuple[SessionState, str]] = {}
 
     # -- what happens
@@ -52,26 +53,26 @@ class Core:
             self._forget(address)
         self.settle()
 
-    def receive(self, message: codec.Message, now: float) -> None:
+    def receive(self, message: messages.Message, now: float) -> None:
         """Take in what ExaBGP says; `settle` works out what follows."""
         match message:
-            case codec.Update():
+            case messages.Update():
                 self._update(message)
-            case codec.State():
+            case messages.State():
                 self._moved(message)
-            case codec.Opened():
+            case messages.Opened():
                 self._link(message.address).opened = message
-            case codec.Numbered():
+            case messages.Numbered():
                 self._link(message.address).number = message.number
-            case codec.Up():
+            case messages.Up():
                 self._up(message, now)
-            case codec.Down():
+            case messages.Down():
                 self._down(message, now)
-            case codec.EndOfTable():
+            case messages.EndOfTable():
                 self.server.end_of_rib(message.address, message.family, now)
-            case codec.Refresh():
+            case messages.Refresh():
                 self.server.refresh(message.address, message.family)
-            case codec.Refused():
+            case messages.Refused():
                 self.refusals.append(message)
 
     def settle(self) -> None:
@@ -136,7 +137,7 @@ class Core:
     def _link(self, address: Address) -> Link:
         return self.links.setdefault(address, Link())
 
-    def _moved(self, message: codec.State) -> None:
+    def _moved(self, message: messages.State) -> None:
         if message.state is SessionState.IDLE and self._forget(message.address):
             return
         link = self._link(message.address)
@@ -144,7 +145,7 @@ class Core:
         if message.state is not SessionState.ESTABLISHED:
             link.state = message.state
 
-    def _up(self, message: codec.Up, now: float) -> None:
+    def _up(self, message: messages.Up, now: float) -> None:
         link = self._link(message.address)
         neighbor = self.server.neighbor_at(message.address)
         if neighbor is None:
@@ -161,7 +162,7 @@ class Core:
         link.state, link.detail, link.since = SessionState.ESTABLISHED, "", now
         self.settle()
 
-    def _down(self, message: codec.Down, now: float) -> None:
+    def _down(self, message: messages.Down, now: float) -> None:
         link = self._link(message.address)
         self.settle()
         self.server.session_down(message.address, now, graceful=message.graceful)
@@ -169,7 +170,7 @@ class Core:
         self.settle()
         self._forget(message.address)
 
-    def _update(self, message: codec.Update) -> None:
+    def _update(self, message: messages.Update) -> None:
         if message.malformed:
             self.server.malformed(message.address, Attributes(next_hop=message.address), message.malformed)
         if message.withdrawn:

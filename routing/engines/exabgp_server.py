@@ -45,7 +45,7 @@ class Server:
     @contextlib.asynccontextmanager
     async def listening(self, path: Path) -> AsyncIterator[None]:
         """Listen on a socket that only our user may open."""
-        path.unlink(missing_ok=True)
+        _remove(path)
         mask = os.umask(0o177)
         try:
             server = await asyncio.start_unix_server(self._serve, path, limit=LIMIT)
@@ -116,6 +116,10 @@ class Server:
             except TimeoutError:
                 continue
             await _send(writer, {"events": [wire.event_to_json(event) for event in batch]})
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
 
 
 async def _send(writer: asyncio.StreamWriter, data: Json) -> None:

@@ -1,3 +1,4 @@
+# ruff: noqa: SLF001, ARG005 - inside another program, whose parts have no types
 """ExaBGP 5.0.15 with what a route server needs put right: `python -m routing.engines.exabgp_wrapper server FILE`.
 
 Started by `routing.engines.exabgp`. Every change below is small, names what it replaces and why, and `check` refuses to
@@ -18,7 +19,6 @@ from exabgp.bgp import neighbor as neighbors
 from exabgp.bgp.message.open.capability.capabilities import Capabilities
 from exabgp.bgp.message.open.capability.capability import Capability
 from exabgp.bgp.message.open.capability.refresh import RouteRefresh
-from exabgp.bgp.message.update import Update
 from exabgp.bgp.message.update.attribute import Attribute, Attributes
 from exabgp.configuration.neighbor import ParseNeighbor
 from exabgp.protocol.ip import IP
@@ -28,7 +28,7 @@ from exabgp.reactor.api.processes import Processes
 from exabgp.rib.outgoing import OutgoingRIB
 from exabgp.version import version
 
-from routing.engines.exabgp_commands import Commands, part
+from routing.engines.exabgp_commands import Batch, Commands, part
 
 RELEASE: Final = "5.0.15"
 PEER_DECONFIGURED: Final = 3
@@ -36,60 +36,40 @@ ADMINISTRATIVE_RESET: Final = 4
 
 
 class Queue(OutgoingRIB):  # type: ignore[misc]
-    """What is to be sent to one neighbour: the latest word on every prefix, in groups of one attribute set.
+    """What is to be sent to one neighbour, first in, first out; a batch is shared by all who are sent it.
 
-    Instead of ExaBGP's table, which copies every route, packs only IPv4, and when a prefix changes from A to B and back
-    between two turns sends A, then B.
+    Instead of ExaBGP's table: that copies every route for every neighbour, packs only IPv4, leaves out withdrawals in the
+    first turn of a session, and when a prefix changes from A to B and back between two turns sends A, then B.
     """
 
     def __init__(self, cache: bool, families: Any) -> None:  # noqa: FBT001 - ExaBGP's signature
         """Start empty; `cache` is what ExaBGP would keep and we do not."""
-        self._groups: dict[int, dict[bytes, Any]] = {}
-        self._group_of: dict[bytes, dict[bytes, Any]] = {}
+        self._batches: list[Batch] = []
         super().__init__(cache, families)
 
-    def add_all(self, changes: list[Any]) -> None:
-        """Take in announcements or withdrawals that share one attribute set."""
-        group = self._groups.setdefault(id(changes[0].attributes), {}) if changes else {}
-        for change in changes:
-            if change.nlri.family().afi_safi() not in self.families:
-                continue
-            index = change.index()
-            before = self._group_of.get(index)
-            if before is not None:
-                del before[index]
-            group[index] = change
-            self._group_of[index] = group
-
-    def add_to_rib(self, change: Any, force: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002 - ExaBGP's signature
-        """Take in one change, as routes of the configuration file would be."""
-        self.add_all([change])
-
-    del_from_rib = add_to_rib
+    def add(self, batch: Batch) -> None:
+        """Send this as well."""
+        self._batches.append(batch)
 
     def pending(self) -> bool:
         """Tell whether there is anything to send."""
-        return bool(self._group_of)
+        return bool(self._batches)
 
     def replace_restart(self, previous: Any, new: Any) -> None:  # noqa: ARG002 - ExaBGP's signature
         """At the start of a session forget what was meant for the one before."""
-        self.reset()
+        self._batches = []
 
     def reset(self) -> None:
-        """Forget everything."""
-        self._groups, self._group_of = {}, {}
+        """Forget everything at the end of a session."""
+        self._batches = []
 
     def clear(self) -> None:
         """Keep what is queued: reading the configuration again calls this for every neighbour."""
 
-    def updates(self, grouped: bool) -> Any:  # noqa: ARG002, FBT001 - ExaBGP's signature
-        """Yield one Update per attribute set, of any family."""
-        groups = self._groups
-        self.reset()
-        for group in groups.values():
-            if group:
-                changes = list(group.values())
-                yield Update([change.nlri for change in changes], changes[0].attributes)
+    def updates(self, grouped: bool) -> list[Batch]:  # noqa: ARG002, FBT001 - ExaBGP's signature
+        """Return what there is to send and forget it."""
+        batches, self._batches = self._batches, []
+        return batches
 
 
 def check() -> None:
@@ -141,10 +121,11 @@ def commands() -> None:
     """
     original = API.process
 
-    def process(self: Any, reactor: Any, service: str, command: str) -> Any:
-        if not command.startswith("@"):
-            return original(self, reactor, service, command)
-        return Commands(self, reactor).run(service, command)
+    def process(self: Any, reactor: Any, service: str, command: str) -> None:
+        if command.startswith("@"):
+            Commands(self, reactor).run(service, command)
+        else:
+            original(self, reactor, service, command)
 
     API.process = process
     formated = processes.formated
@@ -236,11 +217,9 @@ def _accept(reactor: Any, connection: Any) -> None:
 
 def _covers(neighbor: Any, remote: Any, local: Any) -> bool:
     first = neighbor["peer-address"]
-    return (
-        first.afi == remote.afi
-        and first.address() <= remote.address() < first.address() + neighbor.range_size
-        and (neighbor.auto_discovery or neighbor["local-address"].address() == local.address())
-    )
+    if first.afi != remote.afi or not 0 <= remote.address() - first.address() < neighbor.range_size:
+        return False
+    return bool(neighbor.auto_discovery or neighbor["local-address"].address() == local.address())
 
 
 def _generated(neighbor: Any, remote: Any, local: Any) -> Any:

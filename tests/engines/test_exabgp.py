@@ -19,8 +19,10 @@ from appliance.model.errors import EngineError
 from routing.bgp.values import Announcement, Family, Mode, Neighbor, Network
 from routing.engines.engine import Event, Lost, Session, SessionState, Synced
 from routing.engines.exabgp import ExaBgpEngine
+from tests.support.engines import EngineOnLan
 from tests.support.lan import Lan
-from tests.support.routers.common import Route
+from tests.support.routers.bird import Bird
+from tests.support.routers.common import Route, Router
 from tests.support.scenario import (
     ACCEPT_ALL,
     ASNS,
@@ -28,6 +30,7 @@ from tests.support.scenario import (
     World,
     attributes,
     client,
+    link,
     name_of,
     neighbors,
     only,
@@ -41,6 +44,7 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.engine
 MEMBERS = ("bird", "other")
 V4 = Family.IPV4
+OURS: Network = IPv4Network("203.0.113.0/24")
 
 
 @pytest.fixture
@@ -185,9 +189,6 @@ def test_policies_and_neighbours_change_beside_sessions_that_stay(world: World) 
     assert incarnations(world) == before
 
 
-OURS: Network = IPv4Network("203.0.113.0/24")
-
-
 def test_a_removed_neighbour_is_told_so_and_keeps_nothing(world: World) -> None:
     """Cease, Peer De-configured: with graceful restart a silent end would leave our routes there as stale."""
     wanted = world.speaker
@@ -219,10 +220,7 @@ def test_the_sessions_of_a_range_outlive_a_reload() -> None:
             eventually(lambda: [v.name for v in world.engine.sessions()] == ["late"], what="the range is gone")
 
 
-def _dynamic(lan: Lan, member: str, asn: int, routes: list[Route]) -> Callable[[], object]:
-    from tests.support.routers.bird import Bird
-    from tests.support.scenario import link
-
+def _dynamic(lan: Lan, member: str, asn: int, routes: list[Route]) -> Callable[[], Router]:
     return lambda: Bird(lan, member, asn, [link(lan, member, V4)], routes)
 
 
@@ -243,7 +241,5 @@ def test_a_process_that_cannot_start_says_why() -> None:
     """An address that is not there: the operator reads the reason in the error."""
     with Lan("rs") as lan:
         wanted = replace(speaker(lan, Mode.TRANSPARENT, []), listen=(lan.ipv4("rs") + 77,))
-        from tests.support.engines import EngineOnLan
-
         with EngineOnLan("exabgp", lan, "rs") as runner, pytest.raises(EngineError, match="exabgp does not run"):
             runner.apply(wanted)
