@@ -105,7 +105,7 @@ class NextHops:
         """
         members, error = self._members(proto, version, hops)
         if not members:
-            return 0, error
+            return 0, error or KernelError("route", f"{self._ns} route without hops".strip(), errno.EINVAL)
         known = self._group_ids.get((proto, members))
         if known is not None:
             return known, error

@@ -94,17 +94,24 @@ class Bucket:
 
 
 class _Same:
-    """Makes equal tuples of hops one; hashing them takes longer than all else a route needs, so ids are tried first."""
+    """Makes equal tuples of hops one.
+
+    Hashing hops takes longer than all else that a route needs, so ids are tried first (facts may share their hops), and
+    the usual single hop is looked up by its parts, which are quicker than dataclasses and addresses.
+    """
 
     def __init__(self) -> None:
         self._by_id: dict[int, Hops] = {}
-        self._by_value: dict[Hops, Hops] = {}
+        self._by_value: dict[Hashable, Hops] = {}
 
     def one(self, hops: Hops) -> Hops:
         """Return the first tuple that equals this one; the caller keeps it alive."""
         found = self._by_id.get(id(hops))
         if found is None:
-            found = self._by_id[id(hops)] = self._by_value.setdefault(hops, hops)
+            key: Hashable = hops
+            if len(hops) == 1 and (via := hops[0].via) is not None:
+                key = (hops[0].link, type(via), int(via), hops[0].decapsulate)
+            found = self._by_id[id(hops)] = self._by_value.setdefault(key, hops)
         return found
 
 

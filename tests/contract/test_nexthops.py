@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from errno import EINVAL
+from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
 import pytest
 
-from appliance.model.facts import HOST
+from appliance.model.facts import HOST, Decapsulate, Hop
 from appliance.model.marks import BGP_NH, PROTO_BGP, PROTO_BOX
 from tests.contract.boxes import reach
 from tests.contract.roads import ONE, TWO, RealRoads, many, route
@@ -44,3 +46,25 @@ def test_objects_that_a_killed_process_left_are_found_and_used(real: RealRoads) 
     real.ip(HOST, "route", "del", "192.0.2.0/24", "proto", str(PROTO_BGP), "metric", "2048")
     reach(real.port(), many(20, ONE))
     assert real.objects() == used
+
+
+def test_ways_that_differ_little_are_different(real: RealRoads) -> None:
+    """Same device, same number of an address, yet another version or another treatment at the end."""
+    some = [
+        Hop("a0", IPv6Address("fd00:255::2")),
+        Hop("a0", IPv6Address("fd00:255::2"), Decapsulate(IPv4Address("10.255.0.9"))),
+        Hop("a0", IPv6Address("fd00:255::2"), Decapsulate(IPv4Address("10.255.0.8"))),
+        Hop("a0", IPv6Address("fe80::2")),
+        Hop("b0", IPv6Address("fe80::2")),
+    ]
+    want = frozenset(route(f"2001:db8:{number}::/48", hop) for number, hop in enumerate(some))
+    assert reach(real.port(), want) == ()
+    assert real.port().read() == want
+    assert len(real.objects()) == 2 * len(some)
+
+
+def test_a_route_without_hops_is_refused(real: RealRoads) -> None:
+    """It would go nowhere, and silence would hide it."""
+    (failure,) = reach(real.port(), [route("192.0.2.0/24")])
+    assert failure.error.errno == EINVAL
+    assert not failure.error.retry
