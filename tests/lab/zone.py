@@ -163,7 +163,7 @@ class Zone:
         return Flow(connection)
 
     def processes(self, node: str) -> dict[int, str]:
-        """Return pid (as this machine sees it) and command line of every process of a node but its pid 1."""
+        """Return pid (as this machine sees it) and command line with environment of every process but the node's pid 1."""
         root = self.pid(node)
         space = Path(f"/proc/{root}/ns/pid").readlink()
         found = {}
@@ -171,5 +171,6 @@ class Zone:
             if entry.name.isdigit() and int(entry.name) != root:
                 with suppress(OSError):
                     if (entry / "ns/pid").readlink() == space:
-                        found[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ").strip()
+                        line = (entry / "cmdline").read_text() + (entry / "environ").read_text()
+                        found[int(entry.name)] = line.replace("\0", " ").strip()
         return found
