@@ -35,6 +35,7 @@ from appliance.state.diff import Change, Plan
 from appliance.state.store import Store
 from routing.attach import forwards
 from routing.engines.engine import Best, Event, Lost, Session, Synced
+from routing.engines.process import Backoff
 from routing.fib import Fib, routes_of
 from services.feature import Runtime
 from services.health import targets
@@ -43,7 +44,7 @@ log = structlog.get_logger()
 
 #: Seconds for which changes are gathered before the loop acts on them.
 GATHER = 0.02
-#: Seconds between two looks at port blocks and at what is pending, and after a failure of our own.
+#: Seconds between two looks at port blocks and at what is pending.
 TICK = 1.0
 #: Seconds between two reads of a subsystem at least; and a pause is at least so many times what the read took.
 LEAST_PAUSE, SHARE = 0.2, 10
@@ -75,7 +76,7 @@ class Daemon:
         self._waiting: list[asyncio.Future[Outcome]] = []
         self._heard = False
         self._kept_members: dict[IPv4Address, tuple[int, ...]] = {}
-        self._patience = Patience()
+        self._patience, self._backoff = Patience(), Backoff()
         self._costs: dict[str, float] = {}
 
     # -- intent ---------------------------------------------------------------------------------------------------
@@ -175,11 +176,12 @@ class Daemon:
             self.dirty.compile()
             known = error if isinstance(error, EdgewayError) else InternalError(f"{error!r}; see the daemon's log")
             self._answer(known, waiting)
-            await asyncio.sleep(TICK)
+            await asyncio.sleep(self._backoff.next())
         except BaseException:
             self._waiting += waiting
             raise
         else:
+            self._backoff.reset()
             self._answer(replace(self.outcome, changed=dict(changed)), waiting)
 
     def _answer(

@@ -155,7 +155,8 @@ def show_route(prefix: str, as_json: Json = False, socket: Socket = SOCKET) -> N
 def _show_command(name: str, text: str) -> None:
     @show_app.command(name, help=text)
     def command(as_json: Json = False, socket: Socket = SOCKET) -> None:  # noqa: FBT002
-        _show(Client(socket).show(name), as_json=as_json)
+        empty = "nothing would change" if name == "plan" else "nothing to show"
+        _show(Client(socket).show(name), as_json=as_json, empty=empty)
 
 
 for _name, _text in {
