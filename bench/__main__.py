@@ -15,8 +15,8 @@ from bench import fib, lab
 Rows = list[dict[str, Any]]
 
 SUITES: dict[str, tuple[str, Callable[[int], Rows]]] = {
-    "fib": ("Routes into the kernel, and failing them over", lambda rounds: fib.run(rounds)),
-    "lab": ("The zone of labs/az: seconds", lambda rounds: lab.run(rounds)),
+    "fib": ("Routes into the kernel, and failing them over", fib.run),
+    "lab": ("The zone of labs/az: seconds", lab.run),
 }
 
 

@@ -20,7 +20,9 @@ def _namespaces() -> set[str]:
 def test_what_the_product_requires_is_present_here() -> None:
     """Everything without a substitute must work on this kernel, or nothing else can."""
     rows = {row["name"]: row for row in probe.capabilities()}
-    missing = {name: row["detail"] for name, row in rows.items() if row["otherwise"] == "required" and not row["present"]}
+    missing = {
+        name: row["detail"] for name, row in rows.items() if row["otherwise"] == "required" and not row["present"]
+    }
     assert missing == {}
 
 
