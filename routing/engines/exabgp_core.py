@@ -41,7 +41,6 @@ class Core:
         self.links: dict[Address, Link] = {}
         self.commands: deque[str] = deque(["@reset", "@reload"])
         self.events: list[Event] = []
-        self.refusals: list[messages.Refused] = []
         self._reported: dict[Address, tuple[SessionState, str]] = {}
 
     # -- what happens
@@ -72,8 +71,6 @@ class Core:
                 self.server.end_of_rib(message.address, message.family, now)
             case messages.Refresh():
                 self.server.refresh(message.address, message.family)
-            case messages.Refused():
-                self.refusals.append(message)
 
     def settle(self) -> None:
         """Turn everything that happened into commands and events."""

@@ -24,7 +24,7 @@ from routing.bgp.values import (
     Speaker,
 )
 from routing.engines.engine import SessionState
-from routing.engines.gobgp_apply import Memory, configure, narrower, originate
+from routing.engines.gobgp_apply import Memory, configure, originate
 from routing.engines.gobgp_codec import PathView, PeerView
 from routing.engines.gobgp_config import Config, Peer, compile_speaker
 
@@ -44,7 +44,6 @@ class FakeGobgp:
         self.calls: list[str] = []
         self.keys: dict[Address, str] = {}
         self.ranges: dict[str, Network] = {}
-        self.holds: dict[Address, tuple[Network, ...]] = {}
         self.own: dict[Network, Announcement] = {}
         self.fails = ""
 
@@ -80,8 +79,9 @@ class FakeGobgp:
         return list(self.ranges)
 
     async def set_policies(self, config: Config) -> None:
-        """Replace the policies."""
-        self._note("policies")
+        """Replace the policies; say if they take something back."""
+        takes = any(statement.take_back for policy in config.policies for statement in policy.statements)
+        self._note("taking-back" if takes else "policies")
 
     async def add(self, peer: Peer, *, restarting: bool) -> None:
         """Add a neighbour or a group."""
@@ -110,11 +110,6 @@ class FakeGobgp:
     async def judge_again(self, address: Address) -> None:
         """Judge everything."""
         self._note("judge", address)
-
-    async def sent(self, address: Address, family: Family) -> AsyncIterator[PathView]:
-        """Yield what a neighbour is sent."""
-        for prefix in self.holds.get(address, ()):
-            yield path(prefix, address)
 
     async def table(self, family: Family) -> AsyncIterator[PathView]:
         """Yield the global table."""
@@ -150,8 +145,8 @@ async def gobgp(tmp_path: Path) -> FakeGobgp:
 async def become(gobgp: FakeGobgp, directory: Path, speaker: Speaker, before: Speaker | None = RS) -> list[str]:
     """Make it a speaker; return the calls that took."""
     memory = Memory(directory / "digests")
-    config = compile_speaker(speaker)
-    await configure(gobgp, memory, config, (before, speaker), restarting=False)  # type: ignore[arg-type] # a fake
+    config = compile_speaker(speaker, {})
+    await configure(gobgp, memory, before, config, restarting=False)  # type: ignore[arg-type] # a fake
     assert memory.load() == config.digests
     return gobgp.calls
 
@@ -182,27 +177,50 @@ async def test_a_new_import_policy_judges_again(gobgp: FakeGobgp, tmp_path: Path
 
 async def test_a_wider_export_policy_sends_again(gobgp: FakeGobgp, tmp_path: Path) -> None:
     """Nothing has to be taken back, so what is held is not asked for."""
-    gobgp.holds[ip_address("192.0.2.3")] = (ONE,)
     wider = ExportPolicy(accept=(*BOTH.accept, PrefixRule.exact(ip_network("10.0.0.0/8"))))
     wanted = replace(RS, neighbors=(A, replace(B, exports=wider), MANY))
     assert await become(gobgp, tmp_path, wanted) == ["policies", "send 192.0.2.3"]
 
 
-@pytest.mark.parametrize("before", [RS, None])
-async def test_a_narrower_export_policy_ends_only_sessions_that_hold_too_much(
-    gobgp: FakeGobgp, tmp_path: Path, before: Speaker | None
-) -> None:
-    """Gobgpd would withdraw nothing. A new daemon does not know what was allowed and looks in any case."""
-    gobgp.holds = {ip_address("192.0.2.2"): (TWO,), ip_address("192.0.2.3"): (TWO, ONE), ip_address("10.0.0.1"): (ONE,)}
-    wanted = replace(RS, neighbors=tuple(replace(neighbor, exports=NARROW) for neighbor in (A, B, MANY)))
-    assert await become(gobgp, tmp_path, wanted, before) == [
-        "remove 192.0.2.3",
-        "remove 10.0.0.1",
-        "policies",
-        "add 192.0.2.3",
-        "send 192.0.2.2",
+async def test_a_narrower_export_policy_takes_back_first(gobgp: FakeGobgp, tmp_path: Path) -> None:
+    """Gobgpd would withdraw nothing; who has a wider one is only sent more."""
+    wider = ExportPolicy(accept=(*BOTH.accept, PrefixRule.exact(ip_network("10.0.0.0/8"))))
+    wanted = replace(RS, neighbors=(replace(A, exports=wider), *(replace(n, exports=NARROW) for n in (B, MANY))))
+    assert await become(gobgp, tmp_path, wanted) == [
+        "taking-back",
+        "send 192.0.2.3",
         "send 10.0.0.1",
+        "policies",
+        "send 192.0.2.2",
     ]
+
+
+async def test_a_new_daemon_takes_back_in_doubt(gobgp: FakeGobgp, tmp_path: Path) -> None:
+    """It does not know what was allowed."""
+    wider = ExportPolicy(accept=(*BOTH.accept, PrefixRule.exact(ip_network("10.0.0.0/8"))))
+    wanted = replace(RS, neighbors=(A, replace(B, exports=wider), MANY))
+    assert await become(gobgp, tmp_path, wanted, None) == ["taking-back", "send 192.0.2.3", "policies"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "takes_back"),
+    [
+        ({"exports": BOTH}, {"exports": NARROW}, True),
+        ({"exports": NARROW}, {"exports": BOTH}, False),
+        ({"exports": BOTH}, {"exports": replace(BOTH, never=(PrefixRule.exact(ONE),))}, True),
+        ({"exports": BOTH, "extended_next_hop": True}, {"exports": BOTH, "extended_next_hop": False}, True),
+        ({"exports": BOTH, "extended_next_hop": False}, {"exports": BOTH, "extended_next_hop": True}, False),
+    ],
+)
+async def test_taking_back_is_for_what_is_forbidden_now(
+    tmp_path: Path, before: dict[str, object], after: dict[str, object], takes_back: bool
+) -> None:
+    """Nothing else needs it."""
+    made = FakeGobgp()
+    was, wanted = (replace(RS, neighbors=(replace(A, **changed),)) for changed in (before, after))  # type: ignore[arg-type]
+    await become(made, tmp_path, was, None)
+    made.calls.clear()
+    assert ("taking-back" in await become(made, tmp_path, wanted, was)) is takes_back
 
 
 async def test_a_failure_leaves_what_was_touched_in_doubt(gobgp: FakeGobgp, tmp_path: Path) -> None:
@@ -217,14 +235,6 @@ async def test_a_failure_leaves_what_was_touched_in_doubt(gobgp: FakeGobgp, tmp_
     assert {"peer 192.0.2.3", "import 192.0.2.2"} <= known.keys()
     gobgp.fails = ""
     assert await become(gobgp, tmp_path, wanted) == ["policies", "judge 192.0.2.3"]
-
-
-def test_narrower_means_that_something_is_forbidden_now() -> None:
-    """In doubt it does."""
-    assert narrower(BOTH, NARROW)
-    assert not narrower(NARROW, BOTH)
-    assert not narrower(BOTH, BOTH)
-    assert narrower(BOTH, replace(BOTH, never=(PrefixRule.exact(ONE),)))
 
 
 async def test_announcements_change_by_the_difference(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ async def test_a_dynamic_session_that_ends_meanwhile_is_no_error() -> None:
     client.left = {FAR}
     views = await list_sessions(client, SPEAKER, 60.0)  # type: ignore[arg-type] # a fake
     assert [view.accepted for view in views] == [7, 9]
-    routes = await list_routes(client, SPEAKER, None)  # type: ignore[arg-type] # a fake
+    routes = await list_routes(client, SPEAKER, {}, None)  # type: ignore[arg-type] # a fake
     assert [view.neighbor for view in routes] == ["a"]
 
 
@@ -125,18 +125,18 @@ async def test_a_gobgpd_that_does_not_answer_is_an_error() -> None:
     client = FakeClient(PEER)
     client.left = {A}
     with pytest.raises(EngineError):
-        await list_routes(client, SPEAKER, None)  # type: ignore[arg-type] # a fake
+        await list_routes(client, SPEAKER, {}, None)  # type: ignore[arg-type] # a fake
 
 
 async def test_routes_are_ours_and_those_of_every_neighbour() -> None:
     """Of the families that the session has; the best one is gobgpd's."""
     client = FakeClient(PEER, replace(PEER, address=B, families=(Family.IPV6,)))
     client.own = [path(ONE, None), path(ONE, A, best=True)]
-    routes = await list_routes(client, SPEAKER, None)  # type: ignore[arg-type] # a fake
+    routes = await list_routes(client, SPEAKER, {}, None)  # type: ignore[arg-type] # a fake
     assert [(view.prefix, view.neighbor, view.best) for view in routes] == [
         (ONE, "a", True),
         (ONE, "local", False),
         (SIX, "b", True),
     ]
-    only = await list_routes(client, SPEAKER, SIX)  # type: ignore[arg-type] # a fake
+    only = await list_routes(client, SPEAKER, {}, SIX)  # type: ignore[arg-type] # a fake
     assert {view.prefix for view in only} == {SIX}

@@ -30,7 +30,7 @@ RS = Speaker("rs", Mode.TRANSPARENT, 65000, IPv4Address("192.0.2.1"), (ip_addres
 
 def config(**changed: object) -> Config:
     """Return the configuration of a speaker."""
-    return compile_speaker(replace(RS, **changed))  # type: ignore[arg-type] # fields of a speaker
+    return compile_speaker(replace(RS, **changed), {})  # type: ignore[arg-type] # fields of a speaker
 
 
 def test_a_speaker_listens_where_it_is_told_and_prefers_no_old_routes() -> None:
@@ -69,7 +69,7 @@ def test_a_neighbour_has_its_families_timers_and_limits() -> None:
     made = messages.peer(config().peers[0], restarting=False).peer
     assert (made.timers.config.hold_time, made.transport.local_address) == (30, "192.0.2.1")
     assert [item.config.family.afi for item in made.afi_safis] == [api.Family.AFI_IP, api.Family.AFI_IP6]
-    assert [item.prefix_limits.max_prefixes for item in made.afi_safis] == [9, 9]
+    assert [item.prefix_limits.max_prefixes for item in made.afi_safis] == [100, 100]
     assert all(item.mp_graceful_restart.config.enabled for item in made.afi_safis)
     assert (made.graceful_restart.restart_time, made.graceful_restart.local_restarting) == (200, False)
 
@@ -141,3 +141,13 @@ def test_next_hop_self_is_an_action_on_routes_of_others() -> None:
     assert {s.conditions.route_type for s in selfish} == {api.Conditions.ROUTE_TYPE_EXTERNAL}
     (local,) = [s for s in request.policies[0].statements if s.conditions.route_type == api.Conditions.ROUTE_TYPE_LOCAL]
     assert local.actions.route_action == api.ACCEPT
+
+
+def test_taking_back_marks_routes_as_long_lived_stale() -> None:
+    """Gobgpd then withdraws them from a neighbour that did not negotiate RFC 9494, and we never negotiate it."""
+    request = messages.policies(config().taking_back(["192.0.2.2"]))
+    marking = [s for policy in request.policies for s in policy.statements if s.actions.HasField("community")]
+    assert [list(s.actions.community.communities) for s in marking] == [["65535:6"]]
+    assert marking[0].actions.community.type == api.CommunityAction.ADD
+    assert marking[0].actions.route_action == api.ACCEPT
+    assert not messages.peer(config().peers[0], restarting=False).peer.graceful_restart.longlived_enabled

@@ -121,7 +121,7 @@ def test_gobgpd_accepts_exactly_what_is_judged_acceptable(
     """Otherwise the reasons that we show would be those of another policy than the one in force."""
     neighbor = Neighbor("a", 65001, A, imports=policy)
     here = speaker(neighbor)
-    told, _ = statements(neighbor, here)
+    told, _ = statements(neighbor, here, {})
     assert (decide(told, Said(prefix, path)) is not None) == (judge(prefix, path, neighbor, here) is None)
 
 
@@ -129,7 +129,7 @@ def test_gobgpd_accepts_exactly_what_is_judged_acceptable(
 def test_gobgpd_sends_exactly_what_may_be_exported(policy: ExportPolicy, prefix: Network) -> None:
     """The same for the other direction."""
     neighbor = Neighbor("a", 65001, A, exports=policy)
-    _, told = statements(neighbor, speaker(neighbor))
+    _, told = statements(neighbor, speaker(neighbor), {})
     assert (decide(told, Said(prefix, Attributes(A))) is not None) == may_export(prefix, policy)
 
 
@@ -145,7 +145,7 @@ def test_everything_can_be_accepted() -> None:
     """A rule for all prefixes of a version is one entry."""
     everything = (PrefixRule(ip_network("0.0.0.0/0"), 0, 32), PrefixRule(ip_network("::/0"), 0, 128))
     neighbor = Neighbor("a", 65001, A, imports=ImportPolicy(accept=everything))
-    told, _ = statements(neighbor, speaker(neighbor))
+    told, _ = statements(neighbor, speaker(neighbor), {})
     accepting = [statement.prefixes for statement in told if statement.accept]
     assert accepting == [(everything[0],), (everything[1],)]
     for prefix in map(ip_network, ("0.0.0.0/0", "192.0.2.1/32", "::/0", "2001:db8::1/128")):
@@ -155,7 +155,7 @@ def test_everything_can_be_accepted() -> None:
 def test_nothing_is_accepted_or_sent_without_a_policy() -> None:
     """RFC 8212."""
     neighbor = Neighbor("a", 65001, A)
-    told, sent = statements(neighbor, speaker(neighbor))
+    told, sent = statements(neighbor, speaker(neighbor), {})
     said = Said(ip_network("192.0.2.0/24"), Attributes(A))
     assert decide(told, said) is None
     assert decide(sent, said) is None
@@ -166,7 +166,7 @@ def test_networks_that_gobgpd_takes_for_ipv4_are_refused_with_their_surroundings
     mapped = IPv6Network("::ffff:0:0/96")
     everything = PrefixRule(IPv6Network("::/0"), 0, 128)
     policy = ImportPolicy(accept=(everything, PrefixRule.exact(mapped)), never=(PrefixRule(mapped, 96, 128),))
-    told, _ = statements(Neighbor("a", 65001, A, imports=policy), speaker())
+    told, _ = statements(Neighbor("a", 65001, A, imports=policy), speaker(), {})
     named = {rule.network for statement in told for rule in statement.prefixes}
     assert mapped not in named
     assert decide(told, Said(IPv6Network("::ffff:10.0.0.0/104"), Attributes(A))) is None
@@ -175,7 +175,7 @@ def test_networks_that_gobgpd_takes_for_ipv4_are_refused_with_their_surroundings
 
 def test_a_route_server_client_has_policies_of_its_own() -> None:
     """They name no neighbours: gobgpd asks them for that client only."""
-    made = policies(speaker(Neighbor("a", 65001, A), Neighbor("r", 65002, range=ip_network("10.0.0.0/8"))))
+    made = policies(speaker(Neighbor("a", 65001, A), Neighbor("r", 65002, range=ip_network("10.0.0.0/8"))), {})
     assert [policy.name for policy in made] == ["import 192.0.2.2", "export 192.0.2.2", "import r", "export r"]
     assert not any(statement.neighbors for policy in made for statement in policy.statements)
 
@@ -190,7 +190,7 @@ def everything_for(name: str, address: Address | None = None, **changed: object)
 def test_neighbours_with_equal_policies_share_statements_and_others_do_not_see_them() -> None:
     """Gobgpd asks statements one by one for every route and every neighbour."""
     here = speaker(everything_for("a", A), everything_for("b", B), Neighbor("c", 65000, HERE), mode=Mode.ROUTER)
-    imported, exported = policies(here)
+    imported, exported = policies(here, {})
     assert (imported.name, exported.name) == (IMPORT, EXPORT)
     assert max(len(statement.neighbors) for statement in imported.statements) == 2
     said = ip_network("198.51.100.0/24"), Attributes(A)
@@ -200,7 +200,7 @@ def test_neighbours_with_equal_policies_share_statements_and_others_do_not_see_t
 
 def test_our_own_routes_need_no_neighbours_permission_to_exist() -> None:
     """Gobgpd asks the import policy for routes that it originates as well."""
-    imported, _ = policies(speaker(mode=Mode.ROUTER))
+    imported, _ = policies(speaker(mode=Mode.ROUTER), {})
     assert decide(imported.statements, Said(ip_network("10.0.0.0/8"), Attributes(A), None, "local")) is not None
 
 
@@ -211,7 +211,7 @@ def test_a_neighbour_inside_a_range_keeps_its_own_policy() -> None:
     here = speaker(
         wide, narrow, everything_for("a", A), Neighbor("b", 65000, ip_address("192.0.3.1")), mode=Mode.ROUTER
     )
-    imported, _ = policies(here)
+    imported, _ = policies(here, {})
     said = ip_network("198.51.100.0/24"), Attributes(A)
     others = (A, B, ip_address("192.0.2.200"), ip_address("192.0.3.1"))
     decided = [decide(imported.statements, Said(*said, other)) is not None for other in others]
@@ -221,9 +221,55 @@ def test_a_neighbour_inside_a_range_keeps_its_own_policy() -> None:
 def test_next_hop_self_is_for_routes_of_others_sent_inside() -> None:
     """Our own routes have their next hop, and what came by iBGP keeps its own."""
     here = speaker(everything_for("a", A, next_hop_self=True), mode=Mode.ROUTER)
-    _, exported = policies(here)
+    _, exported = policies(here, {})
     said = ip_network("198.51.100.0/24"), Attributes(B), A
     for source, expected in (("external", True), ("internal", False), ("local", False)):
         decided = decide(exported.statements, Said(*said, source))
         assert decided is not None
         assert decided.next_hop_self is expected
+
+
+def test_prefixes_above_a_limit_are_refused_to_whoever_announced_them() -> None:
+    """Two members of one range may announce the same prefix, and only one of them too much."""
+    many = everything_for("many", range=ip_network("192.0.2.0/24"))
+    excess = {A: frozenset({ip_network("198.51.100.0/24")})}
+    for mode in (Mode.ROUTER, Mode.TRANSPARENT):
+        told = policies(speaker(many, mode=mode), excess)[0].statements
+        for prefix, other, expected in (
+            ("198.51.100.0", A, False),
+            ("198.51.100.0", B, True),
+            ("203.0.113.0", A, True),
+        ):
+            said = Said(ip_network(f"{prefix}/24"), Attributes(A), other)
+            assert (decide(told, said) is not None) is expected
+    assert statements(many, speaker(many), excess)[0] != statements(many, speaker(many), {})[0]
+
+
+def test_taking_back_withdraws_exactly_what_may_not_be_sent() -> None:
+    """Between the old policy and the new one, so that nothing forbidden stays with the neighbour."""
+    only = ExportPolicy(accept=(PrefixRule.exact(ip_network("198.51.100.0/24")),))
+    a, b = everything_for("a", A, exports=only), everything_for("b", B, exports=only)
+    for mode in (Mode.ROUTER, Mode.TRANSPARENT):
+        made = {policy.name: policy.statements for policy in policies(speaker(a, b, mode=mode), {}, {str(A)})}
+        for other, taken_back in ((A, True), (B, False)):
+            told = made[EXPORT if mode is Mode.ROUTER else f"{EXPORT} {other}"]
+            allowed = decide(told, Said(ip_network("198.51.100.0/24"), Attributes(A), other))
+            forbidden = decide(told, Said(ip_network("203.0.113.0/24"), Attributes(A), other))
+            assert allowed is not None
+            assert not allowed.take_back
+            assert (forbidden is not None and forbidden.take_back) is taken_back
+
+
+def test_ipv6_next_hops_of_ipv4_go_only_where_they_are_understood() -> None:
+    """Gobgpd sends them to everybody, and a neighbour that never heard of RFC 8950 ends the session."""
+    prefix, far = ip_network("198.51.100.0/24"), Attributes(ip_address("2001:db8::2"))
+    for mode, extended, expected in (
+        (Mode.TRANSPARENT, False, False),
+        (Mode.TRANSPARENT, True, True),
+        (Mode.REFLECTOR, False, False),
+        (Mode.REFLECTOR, True, True),
+    ):
+        neighbor = everything_for("a", A, extended_next_hop=extended)
+        _, told = statements(neighbor, speaker(neighbor, mode=mode), {})
+        assert (decide(told, Said(prefix, far)) is not None) is expected
+        assert decide(told, Said(prefix, Attributes(B))) is not None

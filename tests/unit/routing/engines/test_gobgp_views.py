@@ -20,7 +20,7 @@ from routing.bgp.values import (
 )
 from routing.engines.engine import SessionState
 from routing.engines.gobgp_codec import PathView, PeerView
-from routing.engines.gobgp_views import Judge, Names, ranked, session_view
+from routing.engines.gobgp_views import Judge, ranked, session_view
 
 NET = ip_network("198.51.100.0/24")
 OPEN = ImportPolicy(accept=(PrefixRule.exact(NET),))
@@ -51,14 +51,6 @@ def said(address: Address, *path: int, refused: bool = False) -> PathView:
     return PathView(NET, address, IPv4Address(0), attributes, best=False, stale=False, refused=refused)
 
 
-def test_an_address_belongs_to_its_neighbour_or_to_the_longest_range() -> None:
-    """A neighbour that was removed is named by its address."""
-    wide, narrow = (Neighbor(n, 1, range=ip_network(r)) for n, r in (("wide", "10.0.0.0/8"), ("narrow", "10.1.0.0/16")))
-    names = Names((wide, A, narrow))
-    addresses = ("192.0.2.2", "10.1.2.3", "10.2.0.1", "192.0.2.99", "2001:db8::1")
-    assert [names.name(ip_address(a)) for a in addresses] == ["a", "narrow", "wide", "192.0.2.99", "2001:db8::1"]
-
-
 def test_uptime_is_counted_from_the_establishment() -> None:
     """And is never negative when a clock was set."""
     assert session_view(PEER, "a", 160.0).uptime == 60.0
@@ -68,7 +60,7 @@ def test_uptime_is_counted_from_the_establishment() -> None:
 
 def test_the_shorter_path_wins_and_says_so() -> None:
     """Gobgpd names no best path for route-server clients."""
-    judge = Judge(RS)
+    judge = Judge(RS, {})
     one = judge.received(said(ip_address("192.0.2.2"), 65001, 1), A, PEER)
     two = judge.received(said(ip_address("192.0.2.3"), 65002), B, replace(PEER, address=ip_address("192.0.2.3")))
     assert one is not None
@@ -80,7 +72,7 @@ def test_the_shorter_path_wins_and_says_so() -> None:
 
 def test_what_gobgpd_chose_is_the_best() -> None:
     """It forwards by its choice, not by ours."""
-    judge = Judge(replace(RS, mode=Mode.ROUTER))
+    judge = Judge(replace(RS, mode=Mode.ROUTER), {})
     one = judge.received(said(ip_address("192.0.2.2"), 65001, 1), A, PEER)
     own = judge.own(NET, Attributes(IPv4Address(0)))
     assert one is not None
@@ -90,7 +82,7 @@ def test_what_gobgpd_chose_is_the_best() -> None:
 
 def test_a_refused_path_has_its_reason_and_comes_last() -> None:
     """It never wins."""
-    judge = Judge(RS)
+    judge = Judge(RS, {})
     bad = judge.received(replace(said(ip_address("192.0.2.2")), prefix=ip_network("10.0.0.0/8"), refused=True), A, PEER)
     loop = judge.received(said(ip_address("192.0.2.2"), 65000), A, PEER)
     good = judge.received(said(ip_address("192.0.2.3"), 65002, 1, 2), B, PEER)
@@ -107,11 +99,19 @@ def test_a_refused_path_has_its_reason_and_comes_last() -> None:
 
 def test_what_only_gobgpd_refuses_is_shown_as_refused() -> None:
     """It is not in use, whatever we think of it."""
-    found = Judge(RS).received(said(ip_address("192.0.2.2"), 65001, refused=True), A, PEER)
+    found = Judge(RS, {}).received(said(ip_address("192.0.2.2"), 65001, refused=True), A, PEER)
     assert found is not None
     assert found.view.reason is Reason.NO_POLICY
 
 
+def test_what_is_above_the_limit_says_so() -> None:
+    """It would be accepted otherwise; a better reason comes first."""
+    judge = Judge(RS, {ip_address("192.0.2.2"): frozenset({NET})})
+    paths = (said(ip_address("192.0.2.2"), 65001, refused=True), said(ip_address("192.0.2.2"), 65000))
+    found = [judge.received(item, A, PEER) for item in paths]
+    assert [item and item.view.reason for item in found] == [Reason.MAX_PREFIXES, Reason.AS_LOOP]
+
+
 def test_a_withdrawal_is_no_route() -> None:
     """There is nothing to show."""
-    assert Judge(RS).received(replace(said(ip_address("192.0.2.2")), attributes=None), A, PEER) is None
+    assert Judge(RS, {}).received(replace(said(ip_address("192.0.2.2")), attributes=None), A, PEER) is None
