@@ -25,12 +25,10 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from appliance.kernel.routes import RoutesPort
 from appliance.model.facts import HOST, Hop, Route
 from appliance.model.marks import PROTO_BGP
-from appliance.panel.tables import table
+from appliance.panel.tables import console, table
 from appliance.state.diff import diff
 from bench.feeder import Feeder
 from bench.place import BOX, FEEDER, WIRE, A, B, C, Place, Watch, own_time, place, quiet, time_of
@@ -243,7 +241,7 @@ def main() -> None:
     if chosen.json:
         print(json.dumps(rows, indent=2))
     else:
-        Console().print(table(rows, "Routes into the kernel, and failing half of them over"))
+        console().print(table(rows, "Routes into the kernel, and failing half of them over"))
 
 
 if __name__ == "__main__":
