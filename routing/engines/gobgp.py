@@ -5,12 +5,13 @@ dynamic neighbour and reports no error, so everything goes over the API, which s
 remembered beside the socket: a new daemon adopts a running gobgpd and changes only what differs.
 
 What gobgpd 3.10 cannot do, and what is done instead:
-- It withdraws nothing when an export policy becomes narrower: if a neighbour holds a route that it may no longer have,
-  its session, and no other, is made anew.
-- At `max_prefixes` it closes the session and keeps it closed: it may come again a minute later.
+- It withdraws nothing when an export policy becomes narrower: another policy is put in between that makes it do so.
+- It can only close a session that announces too many prefixes, and keeps it closed: it does so far above the limit and
+  lets the neighbour come again within two minutes. What is above `max_prefixes` is refused by policy, a second later.
 - A transparent speaker cannot originate routes; `apply` refuses that.
 - It accepts a route with our cluster id in its CLUSTER_LIST and reflects it to nobody.
-- It offers RFC 8950 (IPv4 routes with IPv6 next hops) to every neighbour with IPv4.
+- It offers RFC 8950 (IPv4 routes with IPv6 next hops) to every neighbour with IPv4, and sends such routes to those
+  that did not accept the offer: a policy keeps them from neighbours without `extended_next_hop`.
 - It counts what it accepts and advertises by running the policies again: sessions have these counts while tables are
   small, and above that `accepted` is what does not loop.
 """
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,15 +30,15 @@ from typing import Final
 import structlog
 
 from appliance.model.errors import EngineError
-from routing.bgp.values import Address, Announcement, Network, Speaker
+from routing.bgp.values import Address, Announcement, Mode, Network, Speaker
 from routing.engines.engine import Event, Lost, RouteView, Session, SessionState, SessionView
 from routing.engines.gobgp_apply import Memory, configure, originate
 from routing.engines.gobgp_client import Client
-from routing.engines.gobgp_codec import PeerView
 from routing.engines.gobgp_config import Config, compile_speaker
+from routing.engines.gobgp_limits import Limits
 from routing.engines.gobgp_lists import list_routes, list_sessions
-from routing.engines.gobgp_views import Names
-from routing.engines.gobgp_watch import follow, settled
+from routing.engines.gobgp_names import Names
+from routing.engines.gobgp_watch import follow, settle
 from routing.engines.process import Backoff, Process
 
 _log = structlog.get_logger(__name__)
@@ -46,8 +47,9 @@ _log = structlog.get_logger(__name__)
 _START: Final = 20.0
 #: How often the log is trimmed and neighbours over their limit are let in again.
 _CARE: Final = 60.0
-#: While restarting: how often the neighbours are looked at, and for how long at least.
-_LOOK: Final = 0.5
+#: How often neighbours with a limit are looked at.
+_LIMITS: Final = 1.0
+#: After a restart: how long neighbours are waited for at least.
 _SETTLE: Final = 30.0
 
 
@@ -74,10 +76,11 @@ class GoBgpEngine:
         self._lock = asyncio.Lock()
         self._applied: Speaker | None = None
         self._whole = False  # nothing of a later speaker was begun
-        self._wanted: tuple[Speaker, Config] | None = None
+        self._wanted: Speaker | None = None
         self._life: _Life | None = None
         self._alive = asyncio.Event()
         self._names = Names(())
+        self._limits = Limits()
         self._up: set[Address] = set()
         self._watched = False
         self._supervisor: asyncio.Task[None] | None = None
@@ -90,9 +93,7 @@ class GoBgpEngine:
                 raise EngineError(f"{speaker.name}: the engine was closed")
             if self._whole and speaker == self._applied and self._process.alive():
                 return
-            config = compile_speaker(speaker)
-            self._wanted = (speaker, config)
-            await self._make(speaker, config)
+            await self._make(speaker)
             if self._supervisor is None:
                 self._supervisor = asyncio.create_task(self._supervise(), name=f"gobgpd-{speaker.name}")
 
@@ -104,7 +105,7 @@ class GoBgpEngine:
     async def routes(self, prefix: Network | None = None, neighbor: str | None = None) -> tuple[RouteView, ...]:
         """Return paths received (refused ones too) and originated, of one prefix or of one neighbour, or all."""
         speaker, client = self._use()
-        views = await list_routes(client, speaker, prefix)
+        views = await list_routes(client, speaker, self._limits.excess, prefix)
         return tuple(view for view in views if neighbor is None or view.neighbor == neighbor)
 
     async def watch(self) -> AsyncIterator[tuple[Event, ...]]:
@@ -150,8 +151,10 @@ class GoBgpEngine:
             raise EngineError("gobgpd does not run")
         return self._applied, self._life.client
 
-    async def _make(self, speaker: Speaker, config: Config) -> None:
+    async def _make(self, speaker: Speaker) -> None:
         """Make gobgpd run and be `speaker`; a failed first configuration leaves no half-made gobgpd behind."""
+        config = compile_speaker(speaker, {})
+        self._wanted = speaker
         known = self._memory.load()
         running = await self._process.adopt()
         same = known.get("global") == config.digests["global"]
@@ -162,8 +165,11 @@ class GoBgpEngine:
         before, self._whole = (self._applied if self._whole else None), False
         try:
             life = await self._adopted() if running else await self._started(config, former=bool(known))
-            restarting = same and not running
-            await configure(life.client, self._memory, config, (before, speaker), restarting=restarting)
+            # Not before: what an adopted gobgpd refuses for a limit must go on to be refused.
+            await self._limits.look(life.client, speaker)
+            if self._limits.excess:
+                config = compile_speaker(speaker, dict(self._limits.excess))
+            await configure(life.client, self._memory, before, config, restarting=same and not running)
             life.originated = await originate(life.client, self._memory, speaker.announcements, life.originated)
         except EngineError:
             if not running:
@@ -181,8 +187,13 @@ class GoBgpEngine:
     async def _started(self, config: Config, *, former: bool) -> _Life:
         """Start a gobgpd; after a `former` one, its neighbours' routes are waited for."""
         await self._end_life()
-        awaited = frozenset(self._up if self._watched else _addresses(config)) if former else frozenset()
+        awaited = (
+            frozenset(self._up if self._watched else Names(config.speaker.neighbors).addresses)
+            if former
+            else frozenset()
+        )
         self._up.clear()
+        self._limits.forget()
         self._socket.unlink(missing_ok=True)
         await self._process.ensure()
         life = self._life = _Life(await self._connect(), awaited, {})
@@ -212,52 +223,66 @@ class GoBgpEngine:
             await life.client.close()
 
     async def _supervise(self) -> None:
-        """Start gobgpd again whenever it ends, soon at first and then more rarely."""
+        """Start gobgpd again whenever it ends, soon at first and then more rarely; look after it while it runs."""
         backoff = Backoff()
+        begun = time.monotonic()
         while True:
-            begun = time.monotonic()
             try:
-                status = await asyncio.wait_for(self._process.wait(), _CARE)
+                status = await asyncio.wait_for(self._process.wait(), _LIMITS)
             except TimeoutError:
-                backoff.reset()
-                await self._care()
+                await self._try(self._keep_limits)
+                if time.monotonic() - begun > _CARE:
+                    backoff.reset()
+                    begun = time.monotonic()
+                    await self._try(self._care)
                 continue
             async with self._lock:
                 if self._process.alive():
                     continue
-                _log.warning("gobgpd-ended", status=status, lived=round(time.monotonic() - begun, 1))
+                _log.warning("gobgpd-ended", status=status)
                 await self._end_life()
             await asyncio.sleep(backoff.next())
+            await self._try(self._revive)
+            begun = time.monotonic()
+
+    async def _try(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do a part of the supervision, which must go on whatever comes of it."""
+        try:
             async with self._lock:
-                await self._revive()
+                await work()
+        except EngineError as error:
+            self._limits.forget()
+            _log.warning("gobgpd-failed", error=str(error))
+        except Exception:  # noqa: BLE001 - a bug of ours is no reason to leave gobgpd alone
+            self._limits.forget()
+            _log.exception("gobgpd-supervision-failed")
+
+    async def _keep_limits(self) -> None:
+        """Refuse what has come above a limit, and accept again what is no longer."""
+        speaker, life = self._applied, self._life
+        if self._whole and speaker and life and await self._limits.look(life.client, speaker):
+            _log.info("gobgpd-limits", above={str(a): len(p) for a, p in self._limits.excess.items()})
+            config = compile_speaker(speaker, dict(self._limits.excess))
+            await configure(life.client, self._memory, speaker, config, restarting=False)
 
     async def _revive(self) -> None:
-        if self._wanted is None:
-            return
-        try:
-            await self._make(*self._wanted)
-        except EngineError as error:
-            _log.warning("gobgpd-not-started", error=str(error))
-        except Exception:  # noqa: BLE001 - a bug of ours must not end the supervision
-            _log.exception("gobgpd-not-started")
+        if self._wanted is not None:
+            await self._make(self._wanted)
 
     async def _care(self) -> None:
         self._process.trim_log()
         if self._life is None:
             return
-        try:
-            for peer in await self._life.client.peers():
-                if peer.over_limit:
-                    _log.info("gobgpd-neighbor-enabled", address=str(peer.address))
-                    await self._life.client.enable(peer.address)
-        except EngineError as error:
-            _log.warning("gobgpd-does-not-answer", error=str(error))
+        for peer in await self._life.client.peers():
+            if peer.over_limit:
+                _log.info("gobgpd-neighbor-enabled", address=str(peer.address))
+                await self._life.client.enable(peer.address)
 
     async def _follow(self, life: _Life) -> AsyncGenerator[tuple[Event, ...], None]:
         self._watched = True
-        best = self._wanted is not None and not self._wanted[1].route_server
-        settle = partial(self._settle, life) if life.awaited else None
-        async with aclosing(follow(life.client, self._name, best=best, settle=settle)) as batches:
+        best = self._wanted is not None and self._wanted.mode is not Mode.TRANSPARENT
+        wait = partial(self._settle, life) if life.awaited else None
+        async with aclosing(follow(life.client, self._name, best=best, settle=wait)) as batches:
             async for batch in batches:
                 for event in batch:
                     if isinstance(event, Session) and event.state is SessionState.ESTABLISHED:
@@ -267,21 +292,9 @@ class GoBgpEngine:
                 yield batch
 
     async def _settle(self, life: _Life) -> None:
-        """Return when the neighbours have sent their tables, or when they have had time enough."""
-        times = [neighbor.restart_time for neighbor in self._wanted[0].neighbors] if self._wanted else []
-        deadline = time.monotonic() + max(_SETTLE, *times, 0)
-        before: dict[Address, PeerView] = {}
-        while time.monotonic() < deadline:
-            peers = {peer.address: peer for peer in await life.client.peers()}
-            if settled(life.awaited, peers, before, time.time()):
-                break
-            before = peers
-            await asyncio.sleep(_LOOK)
+        times = [neighbor.restart_time for neighbor in self._wanted.neighbors] if self._wanted else []
+        await settle(life.client, life.awaited, max(_SETTLE, *times, 0))
         life.awaited = frozenset()
 
     def _name(self, address: Address) -> str:
         return self._names.name(address)
-
-
-def _addresses(config: Config) -> Iterator[Address]:
-    return (peer.address for peer in config.peers if peer.address is not None)

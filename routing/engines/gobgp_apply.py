@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
-from contextlib import aclosing
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
-from routing.bgp.policy import may_export
-from routing.bgp.values import Address, Announcement, ExportPolicy, Family, Network, Speaker
-from routing.engines.engine import SessionState
+from routing.bgp.values import Address, Announcement, Family, Neighbor, Network, Speaker
 from routing.engines.gobgp_client import Client
 from routing.engines.gobgp_codec import PeerView, announcement_of
 from routing.engines.gobgp_config import Changes, Config, changes, digest
-from routing.engines.gobgp_policy import key_of
+from routing.engines.gobgp_names import key_of
 
 _ANNOUNCEMENTS: Final = "announcements"
 
@@ -73,25 +70,30 @@ class Present:
 
 
 async def configure(
-    client: Client, memory: Memory, config: Config, speakers: tuple[Speaker | None, Speaker], *, restarting: bool
+    client: Client, memory: Memory, before: Speaker | None, config: Config, *, restarting: bool
 ) -> None:
-    """Make gobgpd `config`. `speakers` are what it was, if that is known, and what it is to be.
+    """Make gobgpd `config`. `before` is what it was, if that is known.
 
     `restarting` tells neighbours that we had a life before (RFC 4724).
     """
     known = memory.load()
     present = await Present.ask(client)
     plan = changes(known, present.groups | present.sessions.keys(), config)
-    plan, ended = await _without_leftovers(client, plan, config, speakers, present)
     touched = _touched(plan)
     if touched:
         memory.save({key: value for key, value in known.items() if key not in touched})
-        await _remove(client, plan.remove, ended, present)
+        await _remove(client, plan.remove, present)
+        narrowed = [key for key in plan.reexport if _narrower(key, before, config.speaker)]
+        if plan.policies and narrowed:
+            # gobgpd withdraws nothing when a policy becomes narrower, so another one does it first.
+            await client.set_policies(config.taking_back(narrowed))
+            await _each(client.send_again, narrowed, present)
         if plan.policies:
             await client.set_policies(config)
         for peer in plan.add:
             await client.add(peer, restarting=restarting)
-        await _refresh(client, plan, present)
+        await _each(client.judge_again, plan.reimport, present)
+        await _each(client.send_again, [key for key in plan.reexport if key not in narrowed], present)
     wanted = {**config.digests, **{key: known[key] for key in known if key == _ANNOUNCEMENTS}}
     if known != wanted:
         memory.save(wanted)
@@ -107,69 +109,30 @@ def _touched(plan: Changes) -> set[str]:
     return touched
 
 
-async def _remove(client: Client, keys: Iterable[str], ended: Iterable[Address], present: Present) -> None:
+async def _remove(client: Client, keys: Iterable[str], present: Present) -> None:
     for key in keys:
         if key in present.groups:
             await client.remove_group(key, [peer.address for peer in present.sessions.get(key, ())])
         else:
             await client.remove_peer(ip_address(key))
-    for address in ended:
-        await client.remove_peer(address)
 
 
-async def _refresh(client: Client, plan: Changes, present: Present) -> None:
-    for key in plan.reimport:
+async def _each(call: Callable[[Address], Awaitable[None]], keys: Iterable[str], present: Present) -> None:
+    for key in keys:
         for peer in present.sessions.get(key, ()):
-            await client.judge_again(peer.address)
-    for key in plan.reexport:
-        for peer in present.sessions.get(key, ()):
-            await client.send_again(peer.address)
+            await call(peer.address)
 
 
-async def _without_leftovers(
-    client: Client, plan: Changes, config: Config, speakers: tuple[Speaker | None, Speaker], present: Present
-) -> tuple[Changes, list[Address]]:
-    """End sessions that hold a route which their new export policy forbids: gobgpd would not withdraw it.
-
-    Dynamic ones come back by themselves; they are returned apart.
-    """
-    before, after = ({} if speaker is None else exports_of(speaker) for speaker in speakers)
-    anew: list[str] = []
-    ended: list[Address] = []
-    for key in plan.reexport:
-        if key in before and not narrower(before[key], after[key]):
-            continue
-        holding = [peer for peer in present.sessions.get(key, ()) if await _holds(client, peer, after[key])]
-        if key in present.groups:
-            ended += [peer.address for peer in holding]
-        elif holding:
-            anew.append(key)
-    peers = tuple(peer for peer in config.peers if peer.key in anew)
-    kept = [key for key in plan.reexport if key not in anew]
-    reimport = tuple(key for key in plan.reimport if key not in anew)
-    plan = replace(plan, remove=(*plan.remove, *anew), add=(*plan.add, *peers), reimport=reimport, reexport=tuple(kept))
-    return plan, ended
+def _narrower(key: str, before: Speaker | None, after: Speaker) -> bool:
+    """Tell whether a neighbour may hold a route that it may have no more; in doubt yes."""
+    was, now = (None if speaker is None else _sent(key, speaker) for speaker in (before, after))
+    if was is None or now is None or (was.extended_next_hop and not now.extended_next_hop):
+        return True
+    return not (set(was.exports.accept) <= set(now.exports.accept) and set(was.exports.never) >= set(now.exports.never))
 
 
-async def _holds(client: Client, peer: PeerView, allowed: ExportPolicy) -> bool:
-    if peer.state is not SessionState.ESTABLISHED:
-        return False
-    for family in peer.families:
-        async with aclosing(client.sent(peer.address, family)) as paths:
-            async for path in paths:
-                if not may_export(path.prefix, allowed):
-                    return True
-    return False
-
-
-def exports_of(speaker: Speaker) -> dict[str, ExportPolicy]:
-    """Return every neighbour's export policy by its key."""
-    return {key_of(neighbor): neighbor.exports for neighbor in speaker.neighbors}
-
-
-def narrower(before: ExportPolicy, after: ExportPolicy) -> bool:
-    """Tell whether something that could be sent may be sent no more; in doubt yes."""
-    return not (set(before.accept) <= set(after.accept) and set(before.never) >= set(after.never))
+def _sent(key: str, speaker: Speaker) -> Neighbor | None:
+    return next((neighbor for neighbor in speaker.neighbors if key_of(neighbor) == key), None)
 
 
 async def originate(

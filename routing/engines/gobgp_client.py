@@ -211,12 +211,6 @@ class Client:
             count += sum(path.filtered for path in answer.destination.paths)
         return count
 
-    async def sent(self, address: Address, family: Family) -> AsyncGenerator[PathView, None]:
-        """Yield what a neighbour is sent."""
-        request = api.ListPathRequest(table_type=api.ADJ_OUT, name=str(address), family=messages.family(family))
-        async for path in self._paths(request, None):
-            yield path
-
     async def watch(self, *, best: bool) -> AsyncGenerator[WatchedEvent, None]:
         """Yield every peer, `PeersListed`, with `best` the table, and then what changes."""
         request = api.WatchEventRequest(peer=api.WatchEventRequest.Peer())

@@ -45,7 +45,8 @@ _ADMIN: Final = {
 class PathView:
     """One path as gobgpd has it. `neighbor` is None for our own; `attributes` is None if it is withdrawn.
 
-    `refused` says that gobgpd's import policy refuses it; it is known only if it was asked for.
+    `refused` says that gobgpd's import policy refuses it; it is known only if it was asked for. `age` is when it came,
+    in seconds since the epoch.
     """
 
     prefix: Network
@@ -55,13 +56,14 @@ class PathView:
     best: bool
     stale: bool
     refused: bool
+    age: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class PeerView:
     """One peer as gobgpd has it. `up_since` is seconds since the epoch; `group` is set for a dynamic neighbour.
 
-    `complete` are the families whose initial table is in (End-of-RIB), `promised` those that will say when it is.
+    `updates` is how many UPDATE messages it sent. `complete` are the families whose initial table is in (End-of-RIB), `promised` those that will say when it is.
     """
 
     address: Address
@@ -78,6 +80,7 @@ class PeerView:
     received: int
     accepted: int
     advertised: int
+    updates: int = 0
 
 
 def announce(announcement: Announcement) -> api.Path:
@@ -121,6 +124,7 @@ def path_view(path: api.Path) -> PathView:
         best=path.best,
         stale=path.stale,
         refused=path.filtered,
+        age=path.age.seconds,
     )
 
 
@@ -148,6 +152,7 @@ def peer_view(peer: api.Peer) -> PeerView:
         received=sum(count.received for count in counts),
         accepted=sum(count.accepted for count in counts),
         advertised=sum(count.advertised for count in counts),
+        updates=peer.state.messages.received.update,
     )
 
 

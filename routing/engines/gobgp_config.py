@@ -7,21 +7,22 @@ Called by the GoBGP engine, which compares the digests of two such values to cha
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from appliance.model.errors import InternalError
 from routing.bgp.values import Address, Family, Mode, Neighbor, Network, Speaker
-from routing.engines.gobgp_policy import EXPORT, IMPORT, Policy, key_of, policies, statements
+from routing.engines.gobgp_names import key_of
+from routing.engines.gobgp_policy import EXPORT, IMPORT, Excess, Policy, policies, statements
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
     """One session, or (`range`) the group that sessions from a prefix join; without what policies say.
 
-    `key` names it in gobgpd: the address, or the group's name. `imports` and `exports` are names of policies.
+    `key` names it in gobgpd: the address, or the group's name. `imports` and `exports` are names of policies. More
+    prefixes than `bulwark` (0: any number) end the session: ten to a hundred times what may be accepted.
     """
 
     key: str
@@ -33,7 +34,7 @@ class Peer:
     passive: bool
     hold_time: int
     restart_time: int
-    max_prefixes: int | None
+    bulwark: int
     client: Literal["", "server", "reflector"]
     imports: str
     exports: str
@@ -41,16 +42,25 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The whole configuration of a gobgpd. `digests` has one entry per thing that can change on its own."""
+    """The whole configuration of a gobgpd: `speaker` compiled, without what is above a limit (`excess`).
 
-    asn: int
-    router_id: IPv4Address
-    listen: tuple[Address, ...]
-    port: int
-    route_server: bool
+    `digests` has one entry per thing that can change on its own.
+    """
+
+    speaker: Speaker
+    excess: Excess
     policies: tuple[Policy, ...]
     peers: tuple[Peer, ...]
-    digests: Mapping[str, str] = field(compare=False)
+    digests: Mapping[str, str]
+
+    @property
+    def route_server(self) -> bool:
+        """Tell whether every neighbour is a client in a table of its own, and the global table is not used."""
+        return self.speaker.mode is Mode.TRANSPARENT
+
+    def taking_back(self, keys: Collection[str]) -> Config:
+        """Return this with policies that withdraw from these neighbours what they may not have."""
+        return replace(self, policies=policies(self.speaker, self.excess, keys))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,26 +74,25 @@ class Changes:
     reexport: tuple[str, ...] = ()
 
 
-def compile_speaker(speaker: Speaker) -> Config:
+def compile_speaker(speaker: Speaker, excess: Excess) -> Config:
     """Return the configuration that makes gobgpd be `speaker`."""
-    route_server = speaker.mode is Mode.TRANSPARENT
-    if route_server and speaker.announcements:
+    if speaker.mode is Mode.TRANSPARENT and speaker.announcements:
         # gobgpd keeps route-server clients in a table of their own that its own routes never reach (osrg/gobgp#1990).
         raise InternalError(f"{speaker.name}: a transparent speaker of gobgpd cannot announce")
     peers = tuple(_peer(neighbor, speaker) for neighbor in speaker.neighbors)
     if len({peer.key for peer in peers}) != len(peers):
         raise InternalError(f"{speaker.name}: two neighbours have one address or one name")
-    made = policies(speaker)
+    made = policies(speaker, excess)
     digests = {
         "global": digest((speaker.mode, speaker.asn, speaker.router_id, speaker.listen, speaker.port)),
         "policies": digest(made),
     }
     for peer, neighbor in zip(peers, speaker.neighbors, strict=True):
-        imports, exports = statements(neighbor, speaker)
+        imports, exports = statements(neighbor, speaker, excess)
         digests[f"peer {peer.key}"] = digest(peer)
         digests[f"import {peer.key}"] = digest(imports)
         digests[f"export {peer.key}"] = digest(exports)
-    return Config(speaker.asn, speaker.router_id, speaker.listen, speaker.port, route_server, made, peers, digests)
+    return Config(speaker, excess, made, peers, digests)
 
 
 def changes(known: Mapping[str, str], present: Iterable[str], wanted: Config) -> Changes:
@@ -116,6 +125,7 @@ def _peer(neighbor: Neighbor, speaker: Speaker) -> Peer:
     if (neighbor.address is None) == (neighbor.range is None):
         raise InternalError(f"{speaker.name}: {neighbor.name} needs either an address or a range")
     key = key_of(neighbor)
+    limit = neighbor.imports.max_prefixes
     route_server = speaker.mode is Mode.TRANSPARENT
     client: Literal["", "server", "reflector"] = ""
     if route_server:
@@ -132,7 +142,7 @@ def _peer(neighbor: Neighbor, speaker: Speaker) -> Peer:
         passive=neighbor.passive,
         hold_time=neighbor.hold_time,
         restart_time=neighbor.restart_time,
-        max_prefixes=neighbor.imports.max_prefixes,
+        bulwark=0 if limit is None else int(f"1{'0' * (len(str(limit)) + 1)}"),
         client=client,
         imports=f"{IMPORT} {key}" if route_server else "",
         exports=f"{EXPORT} {key}" if route_server else "",

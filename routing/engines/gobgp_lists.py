@@ -14,7 +14,9 @@ from routing.bgp.values import Address, Family, Mode, Network, Speaker
 from routing.engines.engine import RouteView, SessionState, SessionView
 from routing.engines.gobgp_client import Client
 from routing.engines.gobgp_codec import PeerView
-from routing.engines.gobgp_views import Candidate, Judge, Names, ranked, session_view
+from routing.engines.gobgp_names import Names
+from routing.engines.gobgp_policy import Excess
+from routing.engines.gobgp_views import Candidate, Judge, ranked, session_view
 
 #: Policy runs that one list of sessions may cost; gobgpd does nothing else meanwhile. Above, it counts before policy.
 _COUNTED: Final = 50_000
@@ -42,10 +44,12 @@ async def _counted(client: Client, peer: PeerView) -> PeerView:
     return replace(peer, accepted=max(0, peer.accepted - refused))
 
 
-async def list_routes(client: Client, speaker: Speaker, prefix: Network | None) -> tuple[RouteView, ...]:
+async def list_routes(
+    client: Client, speaker: Speaker, excess: Excess, prefix: Network | None
+) -> tuple[RouteView, ...]:
     """Return every path that was received or originated, of one prefix or of all."""
     families = tuple(Family) if prefix is None else (Family.of(prefix),)
-    judge = Judge(speaker)
+    judge = Judge(speaker, excess)
     candidates: list[Candidate] = []
     chosen: set[tuple[Network, Address | None]] = set()
     if speaker.mode is not Mode.TRANSPARENT:

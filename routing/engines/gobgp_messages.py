@@ -23,6 +23,9 @@ _CONNECT_RETRY = 5
 #: Longest silence of ours after a restart: peers that do not come back must not make all others wait.
 _DEFERRAL = 30
 
+#: RFC 9494 4.6.
+_LLGR_STALE = "65535:6"
+
 _FAMILIES = {
     Family.IPV4: api.Family(afi=api.Family.AFI_IP, safi=api.Family.SAFI_UNICAST),
     Family.IPV6: api.Family(afi=api.Family.AFI_IP6, safi=api.Family.SAFI_UNICAST),
@@ -40,13 +43,14 @@ def start(config: Config) -> api.StartBgpRequest:
         # The default prefers the older path, so the best path would depend on who came first.
         external_compare_router_id=True
     )
+    speaker = config.speaker
     return api.StartBgpRequest(
         **{
             "global": api.Global(
-                asn=config.asn,
-                router_id=str(config.router_id),
-                listen_port=config.port if config.listen else -1,
-                listen_addresses=[str(address) for address in config.listen],
+                asn=speaker.asn,
+                router_id=str(speaker.router_id),
+                listen_port=speaker.port if speaker.listen else -1,
+                listen_addresses=[str(address) for address in speaker.listen],
                 route_selection_options=options,
             )
         }
@@ -136,7 +140,7 @@ def _afi_safis(value: Peer) -> list[api.AfiSafi]:
             mp_graceful_restart=api.MpGracefulRestart(
                 config=api.MpGracefulRestartConfig(enabled=value.restart_time > 0)
             ),
-            prefix_limits=api.PrefixLimit(family=family(wanted), max_prefixes=value.max_prefixes or 0),
+            prefix_limits=api.PrefixLimit(family=family(wanted), max_prefixes=value.bulwark),
         )
         for wanted in value.families
     ]
@@ -181,6 +185,8 @@ def _statement(name: str, statement: Statement, sets: dict[str, api.DefinedSet])
     actions = api.Actions(route_action=api.ACCEPT if statement.accept else api.REJECT)
     if statement.next_hop_self:
         actions.nexthop.self = True
+    if statement.take_back:
+        actions.community.CopyFrom(api.CommunityAction(type=api.CommunityAction.ADD, communities=[_LLGR_STALE]))
     return api.Statement(name=name, conditions=conditions, actions=actions)
 
 

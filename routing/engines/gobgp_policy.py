@@ -8,13 +8,14 @@ ends in a refusal (RFC 8212).
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import IPv6Network, ip_network
 from typing import Final, Literal, TypeVar
 
-from routing.bgp.values import ExportPolicy, ImportPolicy, Mode, Neighbor, Network, PrefixRule, Speaker
+from routing.bgp.values import Address, ExportPolicy, ImportPolicy, Mode, Neighbor, Network, PrefixRule, Speaker
+from routing.engines.gobgp_names import Names, key_of
 
 T = TypeVar("T", bound=Hashable)
 
@@ -22,6 +23,7 @@ T = TypeVar("T", bound=Hashable)
 IMPORT: Final = "import"
 EXPORT: Final = "export"
 
+_ANY_IPV4: Final = (ip_network("0.0.0.0/0"),)
 _MAPPED: Final = IPv6Network("::ffff:0:0/96")
 
 
@@ -30,6 +32,8 @@ class Statement:
     """One statement of a policy: if all conditions given hold, the route is accepted or refused.
 
     `neighbors` are those that taught the route (import) or would get it (export). `prefixes` are of one IP version.
+    `take_back` has the neighbour withdrawn what it may have been sent: gobgpd withdraws a route that became long-lived
+    stale from whoever did not negotiate that (RFC 9494 4.3), so the route is marked as such on its way out.
     """
 
     accept: bool
@@ -41,6 +45,7 @@ class Statement:
     next_hops: tuple[Network, ...] = ()
     source: Literal["", "local", "external"] = ""
     next_hop_self: bool = False
+    take_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,42 +56,85 @@ class Policy:
     statements: tuple[Statement, ...]
 
 
-def policies(speaker: Speaker) -> tuple[Policy, ...]:
-    """Return every policy that gobgpd needs to be `speaker`."""
-    return tuple(_own_policies(speaker) if speaker.mode is Mode.TRANSPARENT else _global_policies(speaker))
+@dataclass(frozen=True, slots=True)
+class _Sending:
+    """What decides what a neighbour is sent; neighbours of equal ones share statements."""
+
+    policy: ExportPolicy
+    next_hop_self: bool
+    classic: bool
+    taking_back: bool
 
 
-def statements(neighbor: Neighbor, speaker: Speaker) -> tuple[tuple[Statement, ...], tuple[Statement, ...]]:
+Excess = Mapping[Address, frozenset[Network]]
+
+
+def policies(speaker: Speaker, excess: Excess, taking_back: Collection[str] = ()) -> tuple[Policy, ...]:
+    """Return every policy that gobgpd needs to be `speaker`.
+
+    `excess` are prefixes above a neighbour's limit. `taking_back` are the keys of neighbours whose new export policy
+    may forbid what they were sent: these policies withdraw it, after which they are replaced by those without.
+    """
+    if speaker.mode is not Mode.TRANSPARENT:
+        return tuple(_global_policies(speaker, excess, taking_back))
+    return tuple(_own_policies(speaker, excess, taking_back))
+
+
+def statements(
+    neighbor: Neighbor, speaker: Speaker, excess: Excess
+) -> tuple[tuple[Statement, ...], tuple[Statement, ...]]:
     """Return what gobgpd is told about one neighbour alone: import and export."""
-    next_hop_self = neighbor.next_hop_self and neighbor.asn == speaker.asn
-    return tuple(_imports(neighbor.imports, ())), tuple(_exports(neighbor.exports, (), next_hop_self=next_hop_self))
+    above = _above_limit(neighbor, Names(speaker.neighbors), excess)
+    sending = _sending(neighbor, speaker, taking_back=False)
+    return (*above, *_imports(neighbor.imports, ())), tuple(_exports(sending, ()))
 
 
-def key_of(neighbor: Neighbor) -> str:
-    """Return what names a neighbour in gobgpd: its address, or the name of the group for a range."""
-    return neighbor.name if neighbor.address is None else str(neighbor.address)
-
-
-def _own_policies(speaker: Speaker) -> Iterator[Policy]:
+def _own_policies(speaker: Speaker, excess: Excess, taking_back: Collection[str]) -> Iterator[Policy]:
+    names = Names(speaker.neighbors)
     for neighbor in speaker.neighbors:
         key = key_of(neighbor)
-        yield Policy(f"{IMPORT} {key}", tuple(_imports(neighbor.imports, ())))
-        yield Policy(f"{EXPORT} {key}", tuple(_exports(neighbor.exports, (), next_hop_self=False)))
+        above = _above_limit(neighbor, names, excess)
+        yield Policy(f"{IMPORT} {key}", (*above, *_imports(neighbor.imports, ())))
+        sending = _sending(neighbor, speaker, taking_back=key in taking_back)
+        yield Policy(f"{EXPORT} {key}", tuple(_exports(sending, ())))
 
 
-def _global_policies(speaker: Speaker) -> Iterator[Policy]:
-    imports: list[Statement] = [Statement(accept=True, source="local")]
+def _global_policies(speaker: Speaker, excess: Excess, taking_back: Collection[str]) -> Iterator[Policy]:
+    names = Names(speaker.neighbors)
+    imports = [Statement(accept=True, source="local")]
+    imports += [above for neighbor in speaker.neighbors for above in _above_limit(neighbor, names, excess)]
     for accepted, who in _groups((neighbor, neighbor.imports) for neighbor in speaker.neighbors):
         imports += _imports(accepted, who)
     yield Policy(IMPORT, tuple(imports))
     exports: list[Statement] = []
     settings = (
-        (neighbor, (neighbor.exports, neighbor.next_hop_self and neighbor.asn == speaker.asn))
+        (neighbor, _sending(neighbor, speaker, taking_back=key_of(neighbor) in taking_back))
         for neighbor in speaker.neighbors
     )
-    for (sent, next_hop_self), who in _groups(settings):
-        exports += _exports(sent, who, next_hop_self=next_hop_self)
+    for sending, who in _groups(settings):
+        exports += _exports(sending, who)
     yield Policy(EXPORT, tuple(exports))
+
+
+def _sending(neighbor: Neighbor, speaker: Speaker, *, taking_back: bool) -> _Sending:
+    transparent = speaker.mode is Mode.TRANSPARENT
+    inside = neighbor.asn == speaker.asn
+    return _Sending(
+        neighbor.exports,
+        next_hop_self=neighbor.next_hop_self and inside and not transparent,
+        # gobgpd sends IPv6 next hops of IPv4 routes to whoever is there, and who did not negotiate them (RFC 8950)
+        # ends the session. Where gobgpd writes its own address, it is one of the session's family.
+        classic=not neighbor.extended_next_hop and (transparent or inside),
+        taking_back=taking_back,
+    )
+
+
+def _above_limit(neighbor: Neighbor, names: Names, excess: Excess) -> Iterator[Statement]:
+    for address in sorted(excess, key=lambda address: (address.version, int(address))):
+        if names.neighbor(address) is neighbor:
+            rules = (PrefixRule.exact(prefix) for prefix in excess[address])
+            for prefixes in _by_version(_without_mapped(rules)):
+                yield Statement(accept=False, neighbors=(ip_network(str(address)),), prefixes=prefixes)
 
 
 def _groups(settings: Iterable[tuple[Neighbor, T]]) -> Iterator[tuple[T, tuple[Network, ...]]]:
@@ -134,14 +182,16 @@ def _bad_paths(policy: ImportPolicy) -> Iterator[str]:
         yield f"^([^0-9]*[0-9]+[^0-9]+){{{policy.max_path_length}}}[^0-9]*[0-9]"
 
 
-def _exports(policy: ExportPolicy, who: tuple[Network, ...], *, next_hop_self: bool) -> Iterator[Statement]:
-    for prefixes in _by_version(_without_mapped(policy.never)):
-        yield Statement(accept=False, neighbors=who, prefixes=prefixes)
-    for prefixes in _by_version(rule for rule in policy.accept if not _mapped(rule)):
-        if next_hop_self:
+def _exports(sending: _Sending, who: tuple[Network, ...]) -> Iterator[Statement]:
+    refused = partial(Statement, accept=sending.taking_back, take_back=sending.taking_back, neighbors=who)
+    for prefixes in _by_version(_without_mapped(sending.policy.never)):
+        yield refused(prefixes=prefixes)
+    for prefixes in _by_version(rule for rule in sending.policy.accept if not _mapped(rule)):
+        if sending.next_hop_self:
             yield Statement(accept=True, neighbors=who, prefixes=prefixes, source="external", next_hop_self=True)
-        yield Statement(accept=True, neighbors=who, prefixes=prefixes)
-    yield Statement(accept=False, neighbors=who)
+        classic = sending.classic and prefixes[0].network.version == 4  # noqa: PLR2004 - IP version
+        yield Statement(accept=True, neighbors=who, prefixes=prefixes, next_hops=_ANY_IPV4 if classic else ())
+    yield refused()
 
 
 def _mapped(rule: PrefixRule) -> bool:

@@ -6,7 +6,7 @@ given to gobgpd say the same. Nor does it say why a path won: `routing.bgp.decis
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -17,30 +17,6 @@ from routing.engines.engine import RouteView, SessionView
 from routing.engines.gobgp_codec import PathView, PeerView
 
 LOCAL: Final = "local"
-
-
-class Names:
-    """Which configured neighbour an address belongs to: its own, or the one with the longest range around it."""
-
-    def __init__(self, neighbors: Sequence[Neighbor]) -> None:
-        """Index the neighbours."""
-        self._single = {neighbor.address: neighbor for neighbor in neighbors if neighbor.address is not None}
-        self._ranges = sorted(
-            ((neighbor.range, neighbor) for neighbor in neighbors if neighbor.range is not None),
-            key=lambda item: -item[0].prefixlen,
-        )
-
-    def neighbor(self, address: Address) -> Neighbor | None:
-        """Return the neighbour, None if there is none."""
-        single = self._single.get(address)
-        if single is not None:
-            return single
-        return next((neighbor for network, neighbor in self._ranges if address in network), None)
-
-    def name(self, address: Address) -> str:
-        """Return the neighbour's name; the address of one that is configured no more."""
-        neighbor = self.neighbor(address)
-        return str(address) if neighbor is None else neighbor.name
 
 
 def session_view(peer: PeerView, name: str, now: float) -> SessionView:
@@ -70,9 +46,10 @@ class Candidate:
 class Judge:
     """Turns what neighbours said into candidates, with the reason of those that are refused."""
 
-    def __init__(self, speaker: Speaker) -> None:
-        """Prepare one check per neighbour."""
+    def __init__(self, speaker: Speaker, excess: Mapping[Address, frozenset[Network]]) -> None:
+        """Prepare one check per neighbour; `excess` is what each announces above its limit."""
         self._speaker = speaker
+        self._excess = excess
         self._checks = {neighbor.name: ImportCheck(neighbor, speaker) for neighbor in speaker.neighbors}
 
     def received(self, path: PathView, neighbor: Neighbor, peer: PeerView) -> Candidate | None:
@@ -81,6 +58,8 @@ class Judge:
             return None
         check = self._checks[neighbor.name]
         reason = check.prefix(path.prefix) or check.attributes(path.attributes)
+        if reason is None and path.prefix in self._excess.get(peer.address, ()):
+            reason = Reason.MAX_PREFIXES
         if path.refused and reason is None:
             # Ours accepts what gobgpd refuses: its policies are not (yet) ours.
             reason = Reason.NO_POLICY

@@ -13,6 +13,7 @@ only, which may overtake the stream: when all are in, a second stream begins wit
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Hashable, Mapping
 from contextlib import aclosing
 from typing import Final
@@ -24,6 +25,8 @@ from routing.engines.gobgp_codec import PathView, PeerView
 
 #: Seconds after which a neighbour that does not say when its table is through has sent it, if nothing comes.
 QUIET: Final = 5.0
+#: How often they are looked at.
+_LOOK: Final = 0.5
 
 Name = Callable[[Address], str]
 Settle = Callable[[], Awaitable[None]]
@@ -131,6 +134,18 @@ def _whole(event: object) -> bool:
 def _put(inbox: Inbox, name: Name, view: PathView) -> None:
     who = "local" if view.neighbor is None else name(view.neighbor)
     inbox.put(Best(view.prefix, view.attributes, who))
+
+
+async def settle(client: Client, awaited: Collection[Address], longest: float) -> None:
+    """Return when the neighbours have sent their tables, or when they have had time enough."""
+    deadline = time.monotonic() + longest
+    before: dict[Address, PeerView] = {}
+    while time.monotonic() < deadline:
+        peers = {peer.address: peer for peer in await client.peers()}
+        if settled(awaited, peers, before, time.time()):
+            return
+        before = peers
+        await asyncio.sleep(_LOOK)
 
 
 def settled(

@@ -315,10 +315,10 @@ async def test_changing_one_policy_leaves_all_sessions_up(lan: Lan, directory: P
 
 
 @pytest.mark.parametrize("mode", [Mode.TRANSPARENT, Mode.ROUTER])
-async def test_a_narrower_export_reaches_the_neighbour_at_the_cost_of_its_session_only(
+async def test_a_narrower_export_takes_routes_back_without_a_session_lost(
     lan: Lan, directory: Path, mode: Mode
 ) -> None:
-    """The gobgpd of today withdraws nothing then: a route that must not be there would stay."""
+    """Gobgpd by itself withdraws nothing then: a route that must not be there would stay."""
     narrow = ExportPolicy(accept=(PrefixRule.exact(TWO),))
     async with running(lan, directory) as engine:
         with (
@@ -329,15 +329,15 @@ async def test_a_narrower_export_reaches_the_neighbour_at_the_cost_of_its_sessio
             await engine.apply(speaker(lan, *(neighbor(lan, name) for name in "abc"), mode=mode))
             await holds(b, ONE, TWO)
             await holds(c, ONE, TWO)
-            since = [router.incarnation(router.links[0]) for router in (a, c)]
+            since = [router.incarnation(router.links[0]) for router in (a, b, c)]
             wanted = (neighbor(lan, "a"), neighbor(lan, "b", exports=narrow), neighbor(lan, "c"))
             await engine.apply(speaker(lan, *wanted, mode=mode))
             await holds(b, TWO)
-            assert [router.incarnation(router.links[0]) for router in (a, c)] == since
-            wide_since = b.incarnation(b.links[0])
+            assert b.received(b.links[0])[TWO].communities == ()
+            await holds(c, ONE, TWO)
             await engine.apply(speaker(lan, *(neighbor(lan, name) for name in "abc"), mode=mode))
             await holds(b, ONE, TWO)
-            assert b.incarnation(b.links[0]) == wide_since
+            assert [router.incarnation(router.links[0]) for router in (a, b, c)] == since
 
 
 async def test_several_neighbours_change_at_once(lan: Lan, directory: Path) -> None:
@@ -474,11 +474,12 @@ async def test_a_gateway_passes_routes_on_with_itself_as_next_hop_only_where_ask
             assert at_c.next_hop == lan.ipv4("a")
 
 
-async def test_a_neighbour_above_its_limit_is_closed_and_says_why(lan: Lan, directory: Path) -> None:
-    """Gobgpd cannot refuse only what is too much (RFC 4486: Cease/1)."""
+async def test_a_neighbour_far_above_its_limit_is_closed_and_says_why(lan: Lan, directory: Path) -> None:
+    """So that a whole table does not fill our memory (RFC 4486: Cease/1)."""
     limited = neighbor(lan, "a", imports=ImportPolicy(accept=ANY, max_prefixes=1))
+    flood = [route(lan, "a", network) for network in ip_network("198.18.0.0/16").subnets(new_prefix=24)]
     async with running(lan, directory) as engine:
-        with bird(lan, "a", route(lan, "a", ONE), route(lan, "a", TWO)), bird(lan, "b") as b:
+        with bird(lan, "a", *flood), bird(lan, "b") as b:
             await engine.apply(speaker(lan, limited, neighbor(lan, "b")))
 
             async def closed() -> bool:
@@ -488,6 +489,33 @@ async def test_a_neighbour_above_its_limit_is_closed_and_says_why(lan: Lan, dire
             await eventually_async(closed)
             await up(engine, "b")
             await holds(b)
+
+
+async def test_what_is_above_a_limit_stays_refused_when_the_daemon_changes(lan: Lan, directory: Path) -> None:
+    """Nothing moves: neither what is refused nor what was there first."""
+    limited = neighbor(lan, "a", imports=ImportPolicy(accept=ANY, max_prefixes=1))
+    wanted = speaker(lan, limited, neighbor(lan, "b"))
+    async with running(lan, directory) as engine:
+        with bird(lan, "a", route(lan, "a", TWO)) as a, bird(lan, "b") as b:
+            await engine.apply(wanted)
+            await holds(b, TWO)
+            a.announce(route(lan, "a", TWO), route(lan, "a", THREE))
+
+            async def refused() -> bool:
+                return {view.prefix: view.reason for view in await engine.routes()} == {
+                    TWO: None,
+                    THREE: Reason.MAX_PREFIXES,
+                }
+
+            await eventually_async(refused)
+            await holds(b, TWO)
+            await engine.close(stop=False)
+            heir = engine_at(lan, directory)
+            before = (directory / "gobgpd.digests").read_text()
+            await heir.apply(wanted)
+            assert (directory / "gobgpd.digests").read_text() == before
+            assert {view.reason for view in await heir.routes(prefix=THREE)} == {Reason.MAX_PREFIXES}
+            await heir.close(stop=False)
 
 
 async def test_a_transparent_speaker_that_announces_is_refused(lan: Lan, directory: Path) -> None:

@@ -36,7 +36,7 @@ SPEAKER = Speaker(
         Neighbor("many", 65002, range=ip_network("198.51.100.0/24")),
     ),
 )
-CONFIG = compile_speaker(SPEAKER)
+CONFIG = compile_speaker(SPEAKER, {})
 
 
 @pytest.fixture
