@@ -34,11 +34,12 @@ def compile_node(intent: Intent, name: str, members: dict[IPv4Address, tuple[int
     yield LinkAddress(HOST, "lo", IPv4Interface(node.loopback.ipv4))
     yield LinkAddress(HOST, "lo", IPv6Interface(node.loopback.ipv6))
     if forwards(node):
-        yield from _forwarding()
+        ports = [port.interface for port in (node.fabric, node.exchange) if port is not None]
+        yield from _forwarding((*ports, COMPOSE_IN, COMPOSE_OUT))
         yield from _composing(intent, name, members)
 
 
-def _forwarding() -> Iterator[Fact]:
+def _forwarding(devices: tuple[str, ...]) -> Iterator[Fact]:
     values = {
         "net.ipv4.ip_forward": "1",
         "net.ipv6.conf.all.forwarding": "1",
@@ -51,6 +52,10 @@ def _forwarding() -> Iterator[Fact]:
     }
     for key, value in values.items():
         yield Sysctl(HOST, key, value)
+    # The kernel takes the larger of `all` and the device's own, which was set when the device was made.
+    for device in devices:
+        for key in ("rp_filter", "send_redirects"):
+            yield Sysctl(HOST, f"net.ipv4.conf.{device.replace('.', '/')}.{key}", "0")
 
 
 def _composing(intent: Intent, name: str, members: dict[IPv4Address, tuple[int, ...]]) -> Iterator[Fact]:

@@ -119,6 +119,8 @@ def _sysctls(place: Place) -> Iterator[Fact]:
         "net.ipv4.ip_forward": "1",
         "net.ipv4.conf.all.rp_filter": "0",
         "net.ipv4.conf.default.rp_filter": "0",
+        # The kernel takes the larger of `all` and the device's own, which was set when the device was made.
+        **{f"net.ipv4.conf.{device}.rp_filter": "0" for device in (UPLINK, LAN, OVERLAY_DEVICE)},
         f"net.ipv4.conf.{LAN}.proxy_arp": "1",
         # Answers ARP for a guest on the same bridge too: isolated ports cannot answer each other.
         f"net.ipv4.conf.{LAN}.proxy_arp_pvlan": "1",
@@ -128,6 +130,7 @@ def _sysctls(place: Place) -> Iterator[Fact]:
     }
     for key, value in values.items():
         yield Sysctl(place.ns, key, value)
+    yield Sysctl(HOST, f"net.ipv4.conf.{place.host_end}.rp_filter", "0")
     # Routed by the edge, so bridged frames need no second trip through netfilter.
     yield Sysctl(place.ns, "net.bridge.bridge-nf-call-iptables", "0")
 

@@ -55,12 +55,12 @@ class FakeLinks(FakePort[Link]):
         if old is not None and _fixed(old) != _fixed(fact):
             world.remove_link(old)
             old = None
+        if fact.master is not None and (fact.ns, fact.master) not in world.links:
+            raise KernelError("link", f"{fact.ns}/{fact.master}", ENODEV)
         if fact.kind == "physical" and old is None:
             if fact.name not in world.outside:
                 raise KernelError("link", f"{fact.ns}/{fact.name}", ENODEV)
             world.outside.discard(fact.name)
-        if fact.master is not None and (fact.ns, fact.master) not in world.links:
-            raise KernelError("link", f"{fact.ns}/{fact.master}", ENODEV)
         world.links[fact.key] = fact
 
     def _drop(self, fact: Link) -> None:

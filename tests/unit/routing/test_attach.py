@@ -40,6 +40,14 @@ def test_a_node_has_its_ports_and_loopbacks(name: str, devices: list[str]) -> No
     assert LinkAddress(HOST, "lo", IPv6Interface(f"{node.loopback.ipv6}/128")) in made
 
 
+def test_no_device_of_a_node_that_forwards_filters_by_the_way_back() -> None:
+    """Nor sends redirects; a dot in a device's name is a slash in a sysctl's."""
+    made = intent(changed(one_vpc(), "nodes.h1.fabric.interface", "eth1.5"))
+    names = {fact.name for fact in compile_node(made, "h1", {}) if isinstance(fact, Sysctl)}
+    for device in ("all", "eth1/5", COMPOSE_IN, COMPOSE_OUT):
+        assert {f"net.ipv4.conf.{device}.rp_filter", f"net.ipv4.conf.{device}.send_redirects"} <= names
+
+
 def test_the_near_end_of_the_composing_pair_leaves_room_for_the_outer_header() -> None:
     """40 octets, so that the kernel itself answers what is too big (RFC 1191)."""
     made = intent(changed(one_vpc(), "nodes.h1.fabric.mtu", 9000))

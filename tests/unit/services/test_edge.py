@@ -89,8 +89,14 @@ def test_the_edge_answers_for_the_whole_subnet_and_forwards() -> None:
     sysctls = {fact.name: fact.value for fact in edge().facts if isinstance(fact, Sysctl)}
     assert sysctls["net.ipv4.ip_forward"] == "1"
     assert sysctls["net.ipv4.conf.ew-lan.proxy_arp"] == sysctls["net.ipv4.conf.ew-lan.proxy_arp_pvlan"] == "1"
-    assert {fact.ns for fact in edge().facts if isinstance(fact, Sysctl)} == {NS}
     assert LinkAddress(NS, "ew-lan", IPv4Interface("172.16.1.1/24")) in edge().facts
+
+
+def test_no_device_of_an_edge_filters_by_the_way_back() -> None:
+    """A device keeps what was the default when it was made, and the kernel takes the larger of that and `all`."""
+    filters = {(f.ns, f.name.split(".")[3]) for f in edge().facts if isinstance(f, Sysctl) and "rp_filter" in f.name}
+    made = {f.key for f in edge().facts if isinstance(f, Link) and f.kind != "physical"}
+    assert filters == {(NS, "all"), (NS, "default"), *made}
 
 
 def test_everything_else_leaves_by_the_uplink_and_what_is_taken_out_comes_in_by_it() -> None:
