@@ -148,7 +148,7 @@ def test_only_the_subsystems_that_were_named_are_looked_at(ports: dict[str, Scri
 def test_what_is_refused_is_tried_again_while_something_else_succeeds(ports: dict[str, Script]) -> None:
     """A device appears while the namespace is being made."""
     ports["namespaces"].refuse[NETNS] = 2
-    sysctls = {Sysctl(HOST, f"net.x.{n}", "1"): n for n in range(4)}
+    sysctls: dict[Fact, int] = {Sysctl(HOST, f"net.x.{n}", "1"): n for n in range(4)}
     ports["sysctls"].refuse.update(sysctls)
     outcome = reconciler(ports).apply({NETNS, *sysctls})
     assert outcome.done
