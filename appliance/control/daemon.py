@@ -172,7 +172,7 @@ class Daemon:
             changed = await self._converge(compiled=compiled, subsystems=subsystems)
         except Exception as error:
             log.exception("converge-failed", node=self.node)
-            self.outcome.settled = False
+            self.outcome.settled = False  # what stands in the kernel is not known now
             self.dirty.compile()
             known = error if isinstance(error, EdgewayError) else InternalError(f"{error!r}; see the daemon's log")
             self._answer(known, waiting)
@@ -237,11 +237,9 @@ class Daemon:
         """Lead the kernel to a new desired state, by the difference where the old one is known to stand."""
         old, self.desired, changed = self.desired, desired, Counter[str]()
         if old.facts and self.outcome.done:
-            self.outcome.settled = False  # until it is said otherwise: a port may raise
             self.outcome = self.reconciler.move(old.facts, desired.facts)
             changed.update(self.outcome.changed)
         if not old.facts or not self.outcome.done:
-            self.outcome.settled = False
             self.outcome = self.reconciler.apply(self._with_routes(desired.facts, self.fib))
             changed.update(self.outcome.changed)
         return changed

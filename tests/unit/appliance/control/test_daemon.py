@@ -169,6 +169,7 @@ async def test_of_two_reloads_at_once_each_is_answered_and_the_later_one_stands(
     assert running is not None
     assert previous is not None
     assert (previous.text, running.text) == (to_yaml(pair()), to_yaml(other))
+    assert (previous.number, running.number) == (2, 3)
     assert loaded.world.namespaces == {RED}
 
 
@@ -475,6 +476,7 @@ async def test_what_the_kernel_refuses_for_good_stays_pending(node: FakeNode, mo
     monkeypatch.setattr(dirty, "LONGEST_PAUSE", 3600)
     node.ports["compose"].refusals = [errno.EINVAL] * 1000
     await node.load()
+    await _deafen(node)
     node.daemon.dirty.look(("links",))
     await _rest(node)
     assert [type(failure.fact) for failure in node.daemon.pending()] == [Compose]
@@ -520,6 +522,21 @@ async def test_what_somebody_else_destroys_is_made_again(loaded: FakeNode) -> No
     await eventually_async(lambda: _everything(loaded) == everything, what="the namespace is whole again")
 
 
+async def test_what_is_made_anew_is_looked_at_with_all_that_was_in_it(loaded: FakeNode) -> None:
+    """Even if the kernel tells of the namespace alone."""
+    everything = _everything(loaded)
+    await _deafen(loaded)
+    loaded.world.remove_namespace(RED)
+    loaded.daemon.dirty.look(("namespaces",))
+    await eventually_async(lambda: _everything(loaded) == everything, what="the namespace is whole again")
+
+
+async def _deafen(node: FakeNode) -> None:
+    """Keep from the daemon what the kernel tells, and from its clock what is pending."""
+    await node.daemon.tasks.stop("tick", *(f"watch {name}" for name in node.ports))
+    await _rest(node)
+
+
 def _everything(node: FakeNode) -> tuple[frozenset[object], ...]:
     return tuple(port.port.read() for port in node.ports.values())
 
@@ -545,6 +562,7 @@ async def test_a_bug_is_told_to_who_waits_and_does_not_end_the_daemon(node: Fake
 async def test_after_a_change_that_broke_off_halfway_the_rest_is_done(loaded: FakeNode) -> None:
     """What stands in the kernel is not known then, so it is read."""
     blue = changed(quiet_vpc(), "vpcs.blue", {"id": 102, "subnet": "172.16.1.0/24", "guests": {"b1": _guest()}})
+    await _deafen(loaded)
     loaded.ports["nft"].bursting = [OSError("gone")]
     with pytest.raises(InternalError):
         await loaded.load(blue)
