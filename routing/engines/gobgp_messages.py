@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 #: gobgpd asks for at least 5 s and waits up to twice as long.
 _CONNECT_RETRY = 5
-#: Longest silence of ours after a restart: peers that do not come back must not make all others wait.
-_DEFERRAL = 30
+#: Longest silence of ours after a restart: gobgpd waits for every neighbour that restarts gracefully, also for those that
+#: were away before. It calls them within ten seconds.
+_DEFERRAL = 15
 
 #: RFC 9494 4.6.
 _LLGR_STALE = "65535:6"
