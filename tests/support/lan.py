@@ -1,24 +1,16 @@
 """A LAN in namespaces: one bridge, N members with 192.0.2.x/24 and 2001:db8::x/64, gone when the block ends.
 
-Every namespace is called ewt-PID-NUMBER-NAME. A run that crashed leaves its namespaces behind; the next one that starts
-removes those whose PID is dead, and whatever still lives in them.
+Each LAN takes a token of its own from `tests.support.namespaces`, which also removes what crashed runs left behind.
 """
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-import os
-import signal
 import subprocess
+from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv6Address
-from pathlib import Path
-from types import TracebackType
 from typing import Self
 
-_NETNS = Path("/run/netns")
-_TAG = "ewt"
-_COUNTER = itertools.count(1)
+from tests.support.namespaces import NAMED, PREFIX, Namespaces, remove_leftovers, run_of_tests
 
 
 class Lan:
@@ -26,28 +18,28 @@ class Lan:
 
     def __init__(self, *names: str, **numbered: int) -> None:
         """Remember who is on the LAN; nothing is made before `with`."""
-        self._number = next(_COUNTER)
         self.numbers = {name: number for number, name in enumerate(names, 1)} | numbered
+        self._made: Namespaces | None = None
+        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         """Make the bridge and the members; half a LAN is removed again."""
-        remove_leftovers()
-        try:
-            self._make()
-        except BaseException:
-            self.remove()
-            raise
+        with ExitStack() as stack:
+            made = self._made = Namespaces(stack.enter_context(run_of_tests()))
+            stack.callback(made.close)
+            remove_leftovers()
+            self._make(made)
+            self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Remove every namespace with the processes in it."""
-        self.remove()
+        self._stack.close()
 
     def namespace(self, name: str) -> str:
         """Return the name of a member's namespace."""
-        return f"{_TAG}-{os.getpid()}-{self._number}-{name}"
+        assert self._made is not None, "a LAN has namespaces only inside `with`"
+        return f"{PREFIX}{self._made.token}-{name}"
 
     def ipv4(self, name: str) -> IPv4Address:
         """Return a member's IPv4 address."""
@@ -62,26 +54,18 @@ class Lan:
 
         nsenter and not `ip netns exec`: the latter mounts another /sys and forks nothing less.
         """
-        return ["nsenter", f"--net={_NETNS / self.namespace(name)}", "--", *argv]
+        return ["nsenter", f"--net={NAMED / self.namespace(name)}", "--", *argv]
 
-    def remove(self) -> None:
-        """Remove every namespace of this LAN; what is not there is no error."""
-        for name in ("br", *self.numbers):
-            _delete(self.namespace(name))
-
-    def _make(self) -> None:
-        bridge = self.namespace("br")
-        _ip("netns", "add", bridge)
-        _batch(bridge, "link set lo up", "link add br0 type bridge", "link set br0 up")
+    def _make(self, made: Namespaces) -> None:
+        bridge = made("br")
+        _batch(bridge, "link add br0 type bridge", "link set br0 up")
         for name, number in self.numbers.items():
-            member = self.namespace(name)
-            _ip("netns", "add", member)
+            member = made(name)
             # FRR and BIRD want a link-local address at once; nobody here could have a duplicate of it.
             quick = "echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad"
             subprocess.run(self.inside(name, "sh", "-c", quick), check=True)
             _batch(
                 member,
-                "link set lo up",
                 f"link add eth0 type veth peer name p{number} netns {bridge}",
                 "link set eth0 up",
                 f"address add {self.ipv4(name)}/24 dev eth0",
@@ -90,31 +74,5 @@ class Lan:
             _batch(bridge, f"link set p{number} master br0 up")
 
 
-def remove_leftovers() -> None:
-    """Remove the namespaces of runs that are no more."""
-    for path in _NETNS.glob(f"{_TAG}-*-*"):
-        owner = path.name.split("-")[1]
-        if owner.isdigit() and not Path("/proc", owner).exists():
-            _delete(path.name)
-
-
-def _ip(*argv: str, text: str | None = None) -> str:
-    done = subprocess.run(["ip", *argv], input=text, capture_output=True, text=True, check=False)
-    if done.returncode:
-        msg = f"ip {' '.join(argv)}: {done.stderr.strip()}"
-        raise OSError(msg)
-    return done.stdout
-
-
 def _batch(namespace: str, *lines: str) -> None:
-    _ip("-n", namespace, "-batch", "-", text="\n".join(lines))
-
-
-def _delete(namespace: str) -> None:
-    if not (_NETNS / namespace).exists():
-        return
-    for pid in _ip("netns", "pids", namespace).split():
-        if int(pid) != os.getpid():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
-    _ip("netns", "delete", namespace)
+    subprocess.run(["ip", "-n", namespace, "-batch", "-"], input="\n".join(lines), text=True, check=True)
