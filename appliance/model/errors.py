@@ -80,8 +80,8 @@ class KernelError(EdgewayError):
 
     who = "kernel"
 
-    #: Answers that pass: busy, interrupted, out of buffers, changed meanwhile, device not there yet.
-    PASSING: ClassVar[frozenset[int]] = frozenset({4, 11, 12, 16, 19, 85, 105})
+    #: Answers that pass: busy, interrupted, out of buffers, changed meanwhile, device or way not there yet.
+    PASSING: ClassVar[frozenset[int]] = frozenset({4, 11, 12, 16, 19, 85, 100, 101, 105, 113})
 
     def __init__(self, subsystem: str, what: str, errno: int) -> None:
         """`errno` is positive."""
