@@ -59,6 +59,8 @@ class ExaBgpEngine:
 
     async def sessions(self) -> tuple[SessionView, ...]:
         """Return one view per configured neighbour and per session of a range."""
+        if self._process is not None:
+            self._process.trim_log()
         return tuple(wire.session_from_json(item) for item in await self._ask({"method": "sessions"}))
 
     async def routes(self, prefix: Network | None = None, neighbor: str | None = None) -> tuple[RouteView, ...]:

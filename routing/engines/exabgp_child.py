@@ -81,6 +81,8 @@ class Child:
         self._unanswered = 0
         self._reloads: deque[asyncio.Future[str]] = deque()
         self._known: tuple[Address, ...] = ()
+        # What ExaBGP has read, or failed to: then the same speaker is tried again.
+        self._configuration: str | None = configuration(self.core.server.speaker, sys.executable)
 
     async def run(self) -> None:
         """Serve until ExaBGP is gone."""
@@ -96,22 +98,27 @@ class Child:
     async def apply(self, speaker: Speaker) -> None:
         """Become `speaker`; return when ExaBGP has taken in what concerns it."""
         current = self.core.server.speaker
-        if speaker == current:
+        wanted = configuration(speaker, sys.executable)
+        if speaker == current and wanted == self._configuration:
             return
         if not same_process(current, speaker):
             raise EngineError("another process is needed for this speaker")
         self.core.configure(speaker, time.monotonic())
         self.files.write_speaker(speaker)
-        wanted = configuration(speaker, sys.executable)
-        if wanted != configuration(current, sys.executable):
-            self.files.write_configuration(wanted)
-            done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-            self._reloads.append(done)
-            self.core.commands.append("@reload")
-            self.flush()
-            if error := await done:
-                raise EngineError(f"exabgp refuses its configuration: {error}")
         self.flush()
+        if wanted != self._configuration:
+            self.files.write_configuration(wanted)
+            await self._reload()
+            self._configuration = wanted
+
+    async def _reload(self) -> None:
+        """Let ExaBGP read its configuration; without an answer, or with a bad one, it counts as not read."""
+        self._configuration = None
+        done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._reloads.append(done)
+        self.command("@reload")
+        if error := await done:
+            raise EngineError(f"exabgp refuses its configuration: {error}")
 
     def command(self, text: str) -> None:
         """Give ExaBGP a command of the daemon's."""

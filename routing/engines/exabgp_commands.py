@@ -75,7 +75,7 @@ class Commands:
         name, _, rest = line.partition(" ")
         try:
             self._commands[name](service, rest)
-        except (KeyError, ValueError, IndexError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not end ExaBGP and every session with it
             self._reactor.processes.write(
                 service, json.dumps({"type": "refused", "command": line[:500], "error": repr(error)})
             )
@@ -87,7 +87,7 @@ class Commands:
         """Return the peers whose sessions these are; a session that is over is nobody's."""
         wanted = set(map(int, numbers.split(",")))
         for peer in self._reactor._peers.values():
-            if peer.fsm == FSM.ESTABLISHED and getattr(peer.neighbor, "session", None) in wanted:
+            if peer.fsm == FSM.ESTABLISHED and _number(peer) in wanted:
                 yield peer
 
     def _announce(self, _service: str, rest: str) -> None:
@@ -115,7 +115,8 @@ class Commands:
     def _reset(self, _service: str, rest: str) -> None:
         older = self._reactor.processes.older_sessions
         for peer in self._peers(rest) if rest else self._reactor._peers.values():
-            if peer.established() and (rest or peer.neighbor.session <= older):
+            number = _number(peer)
+            if peer.established() and number is not None and (rest or number <= older):
                 peer.reestablish()
 
     def _cease(self, _service: str, rest: str) -> None:
@@ -126,6 +127,12 @@ class Commands:
         done = self._reactor.reload()
         error = "" if done else str(self._reactor.configuration.error)
         self._reactor.processes.write(service, json.dumps({"type": "reloaded", "error": error}))
+
+
+def _number(peer: Any) -> int | None:
+    """Return the number of a peer's session, None until it has one."""
+    number: int | None = getattr(peer.neighbor, "session", None)
+    return number
 
 
 def part(peer: Any, subcode: int) -> None:

@@ -88,7 +88,8 @@ def environment(speaker: Speaker, directory: str, packages: str) -> dict[str, st
         "exabgp_api_ack": "true",
         "exabgp_api_respawn": "true",
         "exabgp_api_compact": "true",
-        "exabgp_log_level": "WARNING",
+        # Warnings come with every connection, also with a stranger's.
+        "exabgp_log_level": "ERROR",
         "exabgp_log_short": "false",
     }
 

@@ -142,7 +142,7 @@ def commands() -> None:
         return True
 
     Processes.write = write
-    up, start = Processes.up, Processes._start
+    up, down, start = Processes.up, Processes.down, Processes._start
     Processes.last_session = Processes.older_sessions = 0
 
     def number(self: Any, neighbor: Any) -> None:
@@ -153,13 +153,18 @@ def commands() -> None:
             self.write(helper, line)
         up(self, neighbor)
 
+    def end(self: Any, neighbor: Any, reason: str) -> None:
+        # Between its establishment and its number the next session must not be taken for this one.
+        neighbor.session = None
+        down(self, neighbor, reason)
+
     def begin(self: Any, service: str) -> None:
         # What came up before a process starts it has not heard of.
         self.older_sessions = self.last_session
         start(self, service)
 
     Processes._start = begin
-    Processes.up = number
+    Processes.up, Processes.down = number, end
 
 
 def ranges() -> None:

@@ -45,6 +45,7 @@ class ExaBgp:
         self.files = Files(directory)
         self.commands: Queue[str] = Queue()
         self.answering = answering
+        self.reload_error = ""
         env = {**os.environ, "EDGEWAY_DIRECTORY": str(directory), "PYTHONPATH": str(ROOT)}
         argv = [sys.executable, "-m", "routing.engines.exabgp_child"]
         self.process = subprocess.Popen(
@@ -58,7 +59,7 @@ class ExaBgp:
             self.commands.put(line.strip())
             if self.answering:
                 if line.startswith("@reload"):
-                    self.say({"type": "reloaded", "error": ""})
+                    self.say({"type": "reloaded", "error": self.reload_error})
                 self.say("done")
 
     def say(self, *lines: dict | str) -> None:
@@ -196,6 +197,22 @@ def test_a_new_speaker_is_applied_without_a_reload_if_sessions_stay(start: Calla
     assert exabgp.next() == "@reload"
     assert "192.0.2.1" not in exabgp.files.configuration.read_text()
     assert Files(exabgp.files.directory).speaker().neighbors == NEIGHBORS[1:]
+
+
+def test_a_configuration_that_exabgp_refuses_is_tried_again(start: Callable[..., ExaBgp]) -> None:
+    """The error reaches the operator each time, until it is taken."""
+    exabgp = start()
+    assert [exabgp.next() for _ in range(2)] == ["@reset", "@reload"]
+    wanted = replace(SPEAKER, neighbors=NEIGHBORS[1:])
+    exabgp.reload_error = "line 3"
+    for _ in range(2):
+        with pytest.raises(EngineError, match="refuses its configuration: line 3"):
+            exabgp.ask(lambda engine: engine._ask(request(wanted)))
+    exabgp.reload_error = ""
+    exabgp.ask(lambda engine: engine._ask(request(wanted)))
+    exabgp.ask(lambda engine: engine._ask(request(wanted)))
+    assert [exabgp.next() for _ in range(3)] == ["@reload"] * 3
+    assert exabgp.commands.empty()
 
 
 def test_another_speaker_is_refused(start: Callable[..., ExaBgp]) -> None:

@@ -211,9 +211,10 @@ def test_end_of_rib_is_queued_behind_the_routes() -> None:
 
 def test_only_sessions_that_the_process_has_not_seen_begin_anew() -> None:
     """Unless one is named."""
-    peers = [Peer(1), Peer(2), Peer(0, up=False)]
+    peers = [Peer(1), Peer(2), Peer(0, up=False), Peer(9)]
+    del peers[3].neighbor.session  # established a moment ago, its number comes next
     assert run(Reactor(*peers), "@reset") == ["done"]
-    assert [peer.ended for peer in peers] == [["reset"], [], []]
+    assert [peer.ended for peer in peers] == [["reset"], [], [], []]
     run(Reactor(*peers), "@reset 2")
     assert peers[1].ended == ["reset"]
 
