@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.lab.zone import Echo, Flow, Zone
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,3 +93,25 @@ def test_no_process_is_missed(
     assert rows
     with capsys.disabled():
         sys.stdout.write("\n" + "\n".join(rows) + "\n")
+
+
+def _another_daemon(zone: Zone, node: str, old: set[int]) -> None:
+    def started() -> bool:
+        return bool({victim.pid for victim in victims(zone, node) if victim.kind == "daemon"} - old)
+
+    eventually(started, what="another daemon starts")
+
+
+@pytest.mark.parametrize("node", ["h1", "gw2"])
+def test_a_daemon_killed_at_any_moment_of_its_start_disturbs_nobody(
+    zone: Zone, flows: dict[str, Flow], node: str
+) -> None:
+    """Ten times in a row the daemon is killed at another moment after it was started; it converges, flows go on."""
+    for step in range(10):
+        running = [victim.pid for victim in victims(zone, node) if victim.kind == "daemon"]
+        for pid in running:
+            os.kill(pid, signal.SIGKILL)
+        _another_daemon(zone, node, set(running))
+        time.sleep(step * 0.15)  # another moment each time: before the kernel is read, in the middle, after
+        assert {flow.echo(f"{node} {step}") for flow in flows.values()} == {f"{node} {step}"}
+    zone.green()
