@@ -12,14 +12,17 @@ import ctypes
 import importlib
 import importlib.util
 import os
+import signal
+import subprocess
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from routing.bgp.values import Network, Speaker
-from routing.engines.engine import Best, Engine, Event, RouteView, SessionState, SessionView, Synced
+from routing.engines.engine import Best, Engine, Event, Lost, RouteView, SessionState, SessionView, Synced
 from tests.support.lan import Lan
 
 T = TypeVar("T")
@@ -115,16 +118,39 @@ class EngineOnLan:
 
     @property
     def synced(self) -> bool:
-        """Tell whether the engine has said that everything was told."""
-        return any(isinstance(event, Synced) for event in self.events)
+        """Tell whether the engine has said that everything was told, and has not lost its process since."""
+        said = [event for event in list(self.events) if isinstance(event, (Synced, Lost))]
+        return bool(said) and isinstance(said[-1], Synced)
+
+    @property
+    def lost(self) -> bool:
+        """Tell whether the engine has ever said that its process is gone."""
+        return any(isinstance(event, Lost) for event in list(self.events))
 
     def stop(self) -> None:
         """End the engine's process for good."""
+        self._let_go(stop=True)
+
+    def succeed(self) -> None:
+        """Let go of the process and put a new engine object in the place of the old one, as a restarted daemon does."""
+        self._let_go(stop=False)
+        self.events, self.best = [], {}
+        self._engine = self._await(self._make())
+
+    def kill(self) -> None:
+        """End every process of the engine as a crash would: SIGKILL."""
+        place = self.lan.namespace(self.member)
+        found = subprocess.run(["ip", "netns", "pids", place], capture_output=True, text=True, check=True)
+        for pid in found.stdout.split():
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+
+    def _let_go(self, *, stop: bool) -> None:
         engine, self._engine = self._use(), None
         if self._watching is not None:
             self._await(self._stop_watching(self._watching))
             self._watching = None
-        self._await(engine.close(stop=True))
+        self._await(engine.close(stop=stop))
 
     def _run(self, ready: threading.Event) -> None:
         _enter(self.lan.namespace(self.member))

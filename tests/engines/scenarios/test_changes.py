@@ -127,6 +127,18 @@ def test_policies_of_several_clients_change_at_once(world: World) -> None:
     )
 
 
+def test_a_changed_session_concerns_that_neighbour_only(shared: World) -> None:
+    """Another hold time needs a new session with that neighbour; the others keep theirs and every route is there."""
+    _expect(shared)
+    before = _incarnations(shared)
+    _changed(shared, "frr", hold_time=60)
+    _expect(shared)
+    after = _incarnations(shared)
+    assert {place: word for place, word in after.items() if place[0] != "frr"} == {
+        place: word for place, word in before.items() if place[0] != "frr"
+    }
+
+
 def test_a_neighbour_added_and_removed_leaves_the_others_alone(world: World) -> None:
     """The newcomer is served at once; when it is removed, its routes go and it is not let in again."""
     before = world.speaker

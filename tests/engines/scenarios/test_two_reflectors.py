@@ -111,14 +111,19 @@ def _router(lan: Lan, member: str) -> Callable[[], Router]:
     return lambda: CLASSES[member](lan, member, SERVER, links, routes)
 
 
-def test_one_reflector_may_die_and_nothing_becomes_unreachable(pair: Pair) -> None:
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+def test_one_reflector_may_die_and_nothing_becomes_unreachable(pair: Pair, how: str) -> None:
     """The tables by the other one stay as they are, its sessions stay up, and a later prefix still reaches everybody."""
     for reflector in REFLECTORS:
         pair.expect(reflector)
     before = {member: router.incarnation(pair.link(member, "second")) for member, router in pair.routers.items()}
-    pair.engines["first"].stop()
+    first = {member: router.incarnation(pair.link(member, "first")) for member, router in pair.routers.items()}
+    if how == "stopped":
+        pair.engines["first"].stop()
+    else:
+        pair.engines["first"].kill()
     eventually(
-        lambda: not any(router.established(pair.link(member, "first")) for member, router in pair.routers.items()),
+        lambda: all(r.incarnation(pair.link(m, "first")) != first[m] for m, r in pair.routers.items()),
         what="every client has noticed",
     )
     pair.expect("second")
