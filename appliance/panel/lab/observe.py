@@ -9,6 +9,7 @@ import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -109,12 +110,18 @@ def client(path: Path, node: str) -> Client:
 
 def observe(path: Path) -> Report:
     """Ask every daemon and try every check, side by side."""
-    intent = load(path.parent / "intent.yaml") if (path.parent / "intent.yaml").exists() else None
-    names = intent.nodes if intent else {}
+    file = path.parent / "intent.yaml"
+    roles = _roles(file, file.stat().st_mtime_ns) if file.exists() else {}
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        nodes = pool.map(lambda name: _ask(path, name, ",".join(names[name].roles)), names)
+        nodes = pool.map(lambda name: _ask(path, name, roles[name]), roles)
         checks = pool.map(lambda check: _try(path, check), checks_of(path))
         return Report(tuple(nodes), tuple(checks))
+
+
+@lru_cache(maxsize=8)
+def _roles(file: Path, changed: int) -> dict[str, str]:  # noqa: ARG001 - the time of change is part of the key
+    """Return the roles of every node; a look at a lab must not cost a parse each time."""
+    return {name: ",".join(node.roles) for name, node in load(file).nodes.items()}
 
 
 def _ask(path: Path, name: str, roles: str) -> NodeRow:
