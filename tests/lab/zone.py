@@ -155,7 +155,7 @@ class Zone:
             assert not failed, failed
             return True
 
-        eventually(probe, within=within, what="the zone converges")
+        eventually(probe, within=within, what="the zone converges", pause=1.0)
 
     def serve(self, node: str, port: int) -> Echo:
         """Start an echo server in a node."""

@@ -19,13 +19,13 @@ LONGEST_PAUSE = 0.2
 class _Unsettled:
     """What the probe said last, kept for the message of the failure."""
 
-    def __init__(self, what: str, within: float) -> None:
+    def __init__(self, what: str, within: float, longest: float = LONGEST_PAUSE) -> None:
         self.what = what
         self.within = within
         self.last: object = None
         self.cause: AssertionError | None = None
         self.deadline = time.monotonic() + within
-        self.pause = FIRST_PAUSE
+        self.pause, self.longest = FIRST_PAUSE, longest
 
     def refused(self, cause: AssertionError) -> None:
         self.cause = cause
@@ -41,16 +41,20 @@ class _Unsettled:
             message = f"not within {self.within:g} s: {self.what}; when last asked, {said}"
             raise AssertionError(message) from self.cause
         pause = min(self.pause, left)
-        self.pause = min(self.pause * 2, LONGEST_PAUSE)
+        self.pause = min(self.pause * 2, self.longest)
         return pause
 
 
-def eventually(probe: Callable[[], T], *, within: float = 30.0, what: str = "the condition holds") -> T:
+def eventually(
+    probe: Callable[[], T], *, within: float = 30.0, what: str = "the condition holds", pause: float = LONGEST_PAUSE
+) -> T:
     """Call `probe` until it returns something true; return that. An AssertionError inside it means: not yet.
+
+    `pause` is the longest time between two calls, seconds: longer where asking costs those who are asked.
 
     A probe made of assertions only must end with `return True`. Any other exception is a failure at once.
     """
-    state = _Unsettled(what, within)
+    state = _Unsettled(what, within, pause)
     while True:
         try:
             if value := probe():
