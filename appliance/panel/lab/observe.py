@@ -29,7 +29,7 @@ _ENDPOINT: Final = re.compile(r"\[?[0-9A-Za-z.:-]+\]?:[0-9]{1,5}")
 
 
 class Check(BaseModel):
-    """One packet check: from a node, by ping or by a TCP connection."""
+    """One check from a node: by ping, by a TCP connection, or that its daemon has made at least so many routes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -37,17 +37,25 @@ class Check(BaseModel):
     from_: str = Field(alias="from")
     ping: str | None = None
     tcp: str | None = None
+    routes: int | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Check:
-        if (self.ping is None) == (self.tcp is None):
-            raise ValueError("give either ping or tcp")
+        if sum(each is not None for each in (self.ping, self.tcp, self.routes)) != 1:
+            raise ValueError("give one of ping, tcp or routes")
         if self.tcp is not None and _ENDPOINT.fullmatch(self.tcp) is None:
             raise ValueError("give tcp as ADDRESS:PORT")
         return self
 
+    @property
+    def how(self) -> str:
+        """Say in words what is tried."""
+        if self.routes is not None:
+            return f"{self.from_}: at least {self.routes} routes"
+        return f"{self.from_}: ping {self.ping}" if self.ping else f"{self.from_}: connect to {self.tcp}"
+
     def command(self) -> list[str]:
-        """Return the command that succeeds when the check holds."""
+        """Return the command that succeeds when the packets of the check arrive."""
         if self.ping is not None:
             return ["ping", "-n", "-c", "1", "-W", "2", self.ping]
         host, _, port = str(self.tcp).rpartition(":")
@@ -99,7 +107,7 @@ def checks_of(path: Path) -> tuple[Check, ...]:
         rows = (data or {}).get("checks") or []
         return tuple(Check.model_validate(row) for row in rows)
     except (ValidationError, AttributeError, TypeError) as error:
-        raise OperatorError.of(f"{file}: {error}", "each check has what, from and ping or tcp") from error
+        raise OperatorError.of(f"{file}: {error}", "each check has what, from and one of ping, tcp, routes") from error
 
 
 def client(path: Path, node: str) -> Client:
@@ -144,9 +152,13 @@ def _ask(path: Path, name: str, roles: str) -> NodeRow:
 
 
 def _try(path: Path, check: Check) -> CheckRow:
-    how = f"{check.from_}: ping {check.ping}" if check.ping else f"{check.from_}: connect to {check.tcp}"
     try:
-        done = runner.run_in(path, check.from_, check.command(), timeout=PATIENCE)
+        return CheckRow(check.what, check.how, _holds(path, check))
     except (EdgewayError, subprocess.TimeoutExpired):
-        return CheckRow(check.what, how, good=False)
-    return CheckRow(check.what, how, done.returncode == 0)
+        return CheckRow(check.what, check.how, good=False)
+
+
+def _holds(path: Path, check: Check) -> bool:
+    if check.routes is not None:
+        return int(client(path, check.from_).show("status")["routes"]) >= check.routes
+    return runner.run_in(path, check.from_, check.command(), timeout=PATIENCE).returncode == 0

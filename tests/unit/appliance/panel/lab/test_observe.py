@@ -124,6 +124,14 @@ def test_a_lab_without_an_intent_has_no_daemons_to_ask(tmp_path: Path, world: Wo
     assert observe(tmp_path / "x.clab.yml") == Report((), ())
 
 
+@pytest.mark.parametrize(("routes", "good"), [(7, True), (8, False)])
+def test_a_check_of_routes_asks_the_daemon_how_many_it_made(lab: Path, world: World, routes: int, good: bool) -> None:
+    """At least so many; nothing is run in the node."""
+    (lab.parent / "checks.yaml").write_text(f"checks: [{{what: the table, from: h1, routes: {routes}}}]")
+    assert observe(lab).checks == (CheckRow("the table", f"h1: at least {routes} routes", good),)
+    assert world.ran == []
+
+
 def test_a_check_is_one_command() -> None:
     """Its success is the check's."""
     ping = Check.model_validate({"what": "x", "from": "h1", "ping": "192.0.2.1"})
@@ -148,7 +156,7 @@ def test_a_check_is_one_command() -> None:
 def test_a_check_that_is_none_is_the_operators_error(tmp_path: Path, text: str) -> None:
     """With what one has; and nothing of it ever reaches a shell."""
     (tmp_path / "checks.yaml").write_text(text)
-    with pytest.raises(OperatorError, match="each check has what, from and ping or tcp"):
+    with pytest.raises(OperatorError, match="each check has what, from and one of ping, tcp, routes"):
         checks_of(tmp_path / "az.clab.yml")
 
 
