@@ -12,7 +12,7 @@ from routing.bgp.values import Family, ImportPolicy, Mode
 from tests.support import feed
 from tests.support.lan import Lan
 from tests.support.routers.bird import Bird
-from tests.support.routers.common import Link, Route, normal
+from tests.support.routers.common import Route, normal
 from tests.support.scenario import (
     ACCEPT_ALL,
     ASNS,
@@ -22,6 +22,7 @@ from tests.support.scenario import (
     World,
     address,
     client,
+    link,
     name_of,
     neighbor,
     neighbors,
@@ -37,12 +38,8 @@ RECEIVERS = ("frr", "openbgpd", "other")
 PATIENCE = 90.0
 
 
-def _feed(lan: Lan, *, external: bool) -> list[Route]:
-    first = ASNS["bird"]
-    routes = [r for f, n in COUNTS.items() for r in feed.routes(n, f, first, address(lan, "bird", f))]
-    if external:
-        return routes
-    return [Route(r.prefix, replace(r.attributes, local_pref=100)) for r in routes]
+def _feed(lan: Lan, *families: Family) -> list[Route]:
+    return [r for f in families for r in feed.routes(COUNTS[f], f, ASNS["bird"], address(lan, "bird", f))]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +48,7 @@ def world(engine_name: str) -> Iterator[World]:
     with Lan("rs", "bird", *RECEIVERS) as lan:
         wanted = neighbors(lan, "bird", ImportPolicy(accept=EVERYTHING, first_as=ASNS["bird"]))
         wanted += [each for member in RECEIVERS for each in neighbors(lan, member, only(member))]
-        routers = {"bird": client(lan, "bird", _feed(lan, external=True))}
+        routers = {"bird": client(lan, "bird", _feed(lan, *Family))}
         routers |= {member: client(lan, member) for member in RECEIVERS}
         with running(lan, engine_name, speaker(lan, Mode.TRANSPARENT, wanted), routers) as world:
             yield world
@@ -83,20 +80,24 @@ def test_all_of_them_are_withdrawn_again(world: World) -> None:
             world.expect(receiver, family, {}, within=PATIENCE)
 
 
-@pytest.mark.parametrize("mode", [Mode.ROUTER, Mode.REFLECTOR], ids=lambda mode: mode.value)
-def test_every_best_path_is_told(engine_name: str, mode: Mode) -> None:
+@pytest.mark.parametrize(
+    ("mode", "asn", "families"),
+    [(Mode.ROUTER, ASNS["bird"], tuple(Family)), (Mode.REFLECTOR, SERVER, (Family.IPV6,))],
+    ids=["router", "reflector"],
+)
+def test_every_best_path_is_told(engine_name: str, mode: Mode, asn: int, families: tuple[Family, ...]) -> None:
     """`watch` gives a Best event for each route, complete at `Synced`, with the attributes that came."""
-    asn = ASNS["bird"] if mode is Mode.ROUTER else SERVER
     with Lan("rs", "bird") as lan:
-        external = mode is Mode.ROUTER
-        sessions = [neighbor(lan, "bird", f, ACCEPT_ALL, SEND_ALL, asn=asn) for f in Family]
-        links = [Link(address(lan, "rs", f), SERVER, address(lan, "bird", f), (f,)) for f in Family]
-        routers = {"bird": lambda: Bird(lan, "bird", asn, links, _feed(lan, external=external))}
+        sessions = [neighbor(lan, "bird", f, ACCEPT_ALL, SEND_ALL, asn=asn) for f in families]
+        links = [link(lan, "bird", f) for f in families]
+        local_pref = None if mode is Mode.ROUTER else 100
+        routes = [Route(r.prefix, replace(r.attributes, local_pref=local_pref)) for r in _feed(lan, *families)]
+        routers = {"bird": lambda: Bird(lan, "bird", asn, links, routes)}
         with running(lan, engine_name, speaker(lan, mode, sessions), routers) as world:
-            _received(world)
+            _wait_for_the_feed(world, families)
             world.engine.watch()
             eventually(lambda: world.engine.synced, within=PATIENCE, what="Synced")
-            wanted = {p: normal(a) for family in Family for p, a in world.announced("bird", family).items()}
+            wanted = {route.prefix: normal(route.attributes) for route in routes}
             found = {p: b.attributes for p, b in world.engine.best.items() if b.attributes is not None}
             assert found.keys() == wanted.keys()
             differing = [
@@ -107,11 +108,11 @@ def test_every_best_path_is_told(engine_name: str, mode: Mode) -> None:
             eventually(lambda: not world.engine.best, within=PATIENCE, what="no best path is left")
 
 
-def _received(world: World) -> None:
+def _wait_for_the_feed(world: World, families: tuple[Family, ...]) -> None:
     def all_in() -> bool:
         with suppress(KeyError):
             counts = {view.name: view.received for view in world.engine.sessions()}
-            return all(counts[name_of("bird", family)] == count for family, count in COUNTS.items())
+            return all(counts[name_of("bird", family)] == COUNTS[family] for family in families)
         return False
 
     eventually(all_in, within=PATIENCE, what="the engine has received the feed")
