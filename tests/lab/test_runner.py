@@ -341,13 +341,13 @@ PEERS_TOPOLOGY = """\
 topology:
   defaults: {kind: linux}
   nodes:
-    frr: {image: "quay.io/frrouting/frr:10.5.1", binds: ["frr.conf:/etc/frr/frr.conf:ro"]}
+    frr: {image: "registry.example/frrouting/frr:10.5.1", binds: ["frr.conf:/etc/frr/frr.conf:ro"]}
     bird:
-      image: ghcr.io/srl-labs/bird:2.13
+      image: registry.example/srl-labs/bird:2.13
       binds: ["bird.conf:/etc/bird/bird.conf:ro"]
       exec: [ip address add 10.9.0.2/24 dev eth1]
     obgpd:
-      image: quay.io/openbgpd/openbgpd:7.9
+      image: registry.example/openbgpd/openbgpd:7.9
       binds: ["bgpd.conf:/etc/bgpd/bgpd.conf:ro"]
       exec: [ip address add 10.9.0.3/24 dev eth1]
     lan: {kind: bridge}
