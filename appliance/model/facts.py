@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Literal, NewType
 
+from appliance.model.marks import Action
+
 Address = IPv4Address | IPv6Address
 Interface = IPv4Interface | IPv6Interface
 Network = IPv4Network | IPv6Network
@@ -35,7 +37,7 @@ class Netns:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Link:
-    """A device, up, in `ns`.
+    """A device, up unless said otherwise, in `ns`.
 
     `physical` is a device somebody else made: it starts in the node's own namespace and is moved to `ns` when it
     appears; it is never deleted, only moved back. A `veth` names its other end, which is a Link of its own. A `vxlan`
@@ -55,6 +57,8 @@ class Link:
     port: int | None = None
     learning: bool = True
     isolated: bool = False
+    #: Administratively down when false: how a lost carrier on one side of a wire is told to the other.
+    up: bool = True
 
     @property
     def key(self) -> Hashable:
@@ -183,6 +187,89 @@ class NftSet:
 
 
 @dataclass(frozen=True, slots=True)
+class Engine:
+    """An engine of the namespace's flow records: its flows were judged by the policy with this digest (design 0004).
+
+    When the digest changes, or the engine comes to be, its generation rises in the transaction that changes the sets.
+    """
+
+    ns: Namespace
+    number: int
+    policy: str
+
+    @property
+    def key(self) -> Hashable:
+        """Identity."""
+        return (self.ns, self.number)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class FlowKey:
+    """A flow by the tuple of its first packet, before any translation: what conntrack calls the original direction.
+
+    For ICMP echo `source_port` is the identifier and `destination_port` type * 256 + code, as conntrack has them.
+    """
+
+    source: Address
+    source_port: int
+    destination: Address
+    destination_port: int
+    protocol: int
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """What somebody decided for one flow, over the head of the policy; both directions obey (design 0004).
+
+    `object` tells REDIRECT the service node, LIMIT and SAMPLE their settings.
+    """
+
+    ns: Namespace
+    flow: FlowKey
+    action: Action
+    object: int = 0
+
+    @property
+    def key(self) -> Hashable:
+        """Identity."""
+        return (self.ns, self.flow)
+
+
+@dataclass(frozen=True, slots=True)
+class Steer:
+    """Packets of `ns` that carry the mark STEER + `number` go to `hop`, whatever their destination."""
+
+    ns: Namespace
+    number: int
+    hop: Hop
+
+    @property
+    def key(self) -> Hashable:
+        """Identity."""
+        return (self.ns, self.number, 4 if self.hop.via is None else self.hop.via.version)
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """The tc program on the ingress of a port of an inline edge: every frame gets `mark`.
+
+    With `to` it goes on at once: `peer` into the namespace at the other end of that veth (the mark survives), else out
+    of that device. Without `to` it goes where it went anyway.
+    """
+
+    ns: Namespace
+    link: str
+    mark: int
+    to: str | None = None
+    peer: bool = False
+
+    @property
+    def key(self) -> Hashable:
+        """Identity."""
+        return (self.ns, self.link)
+
+
+@dataclass(frozen=True, slots=True)
 class Compose:
     """The composed-destination encapsulation of a gateway, on ingress of device `link`.
 
@@ -221,4 +308,19 @@ class Advertisement:
         return self.prefix
 
 
-Fact = Netns | Link | LinkAddress | Neighbour | FdbEntry | Sysctl | Route | NftTable | NftSet | Compose
+Fact = (
+    Netns
+    | Link
+    | LinkAddress
+    | Neighbour
+    | FdbEntry
+    | Sysctl
+    | Route
+    | NftTable
+    | NftSet
+    | Engine
+    | Instruction
+    | Steer
+    | Wire
+    | Compose
+)
