@@ -208,6 +208,7 @@ class FlowKey:
     """A flow by the tuple of its first packet, before any translation: what conntrack calls the original direction.
 
     For ICMP echo `source_port` is the identifier and `destination_port` type * 256 + code, as conntrack has them.
+    `zone` is the conntrack zone: equal tuples in different zones are different flows.
     """
 
     source: Address
@@ -215,6 +216,16 @@ class FlowKey:
     destination: Address
     destination_port: int
     protocol: int
+    zone: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """A flow record as conntrack has it: `reply` is what answers look like; where they differ, addresses are translated."""
+
+    key: FlowKey
+    reply: FlowKey
+    mark: int = 0
 
 
 @dataclass(frozen=True, slots=True)
