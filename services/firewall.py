@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from ipaddress import IPv4Network, collapse_addresses
 
 from appliance.model.facts import NftSet
-from appliance.model.intent import Rule, Vpc
+from appliance.model.intent import Vpc
+from appliance.model.policy import Rule
 from services.feature import EdgeParts
 from services.place import LAN, OVERLAY_DEVICE, Place
 

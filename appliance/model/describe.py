@@ -6,8 +6,11 @@ from functools import singledispatch
 
 from appliance.model.facts import (
     Compose,
+    Engine,
     FdbEntry,
+    FlowKey,
     Hop,
+    Instruction,
     Link,
     LinkAddress,
     Namespace,
@@ -16,7 +19,9 @@ from appliance.model.facts import (
     NftSet,
     NftTable,
     Route,
+    Steer,
     Sysctl,
+    Wire,
 )
 
 
@@ -46,6 +51,7 @@ def _link(fact: Link) -> str:
     if fact.vni is not None:
         words.append(f"vni {fact.vni} local {fact.local} port {fact.port}")
     words += ["isolated"] if fact.isolated else []
+    words += [] if fact.up else ["down"]
     return " ".join(words) + _in(fact.ns)
 
 
@@ -97,3 +103,36 @@ def _set(fact: NftSet) -> str:
 def _compose(fact: Compose) -> str:
     members = "; ".join(f"{address} at {', '.join(map(str, ids))}" for address, ids in fact.members)
     return f"compose on {fact.link} from {fact.source} to {fact.prefix} [{members}]{_in(fact.ns)}"
+
+
+@describe.register
+def _engine(fact: Engine) -> str:
+    return f"engine {fact.number} judges by policy {fact.policy}{_in(fact.ns)}"
+
+
+_PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "ipv6-icmp"}
+
+
+def flow(key: FlowKey) -> str:
+    """Write a flow as `edgeway flow` and `edgeway trace` take it."""
+    name = _PROTOCOLS.get(key.protocol, str(key.protocol))
+    ends = ((key.source, key.source_port), (key.destination, key.destination_port))
+    source, destination = (f"[{a}]:{p}" if a.version == 6 else f"{a}:{p}" for a, p in ends)  # noqa: PLR2004 - IPv6
+    return f"{name} {source} > {destination}"
+
+
+@describe.register
+def _instruction(fact: Instruction) -> str:
+    extra = f" {fact.object}" if fact.object else ""
+    return f"instruction {fact.action.name.lower()}{extra} for {flow(fact.flow)} zone {fact.flow.zone}{_in(fact.ns)}"
+
+
+@describe.register
+def _steer(fact: Steer) -> str:
+    return f"steer {fact.number} {hop(fact.hop)}{_in(fact.ns)}"
+
+
+@describe.register
+def _wire(fact: Wire) -> str:
+    to = f" to {'peer of ' if fact.peer else ''}{fact.to}" if fact.to else ""
+    return f"wire from {fact.link} mark {fact.mark:#x}{to}{_in(fact.ns)}"

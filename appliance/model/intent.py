@@ -7,74 +7,38 @@
 from __future__ import annotations
 
 import re
-from ipaddress import (
-    IPv4Address,
-    IPv4Interface,
-    IPv4Network,
-    IPv6Address,
-    IPv6Interface,
-    IPv6Network,
-    ip_address,
-    ip_network,
-)
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface, IPv6Network, ip_network
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from appliance.model.errors import OperatorError
-from appliance.model.marks import DEVICE_PREFIX, NODE_IDS, VPC_IDS
+from appliance.model.fields import (
+    V4,
+    V6,
+    AnyAddress,
+    AnyNet,
+    Asn,
+    Device,
+    Mtu,
+    Name,
+    Network,
+    Port,
+    Section,
+    V4Net,
+    V6Net,
+    strings_only,
+)
+from appliance.model.inline import Inline
+from appliance.model.marks import NODE_IDS, VPC_IDS
+from appliance.model.policy import Established, Firewall, ServiceNode
 from appliance.model.text import Document, Path
 
 Role = Literal["route-server", "host", "gateway"]
 EngineName = Literal["gobgp", "exabgp"]
 Plane = Literal["zone", "exchange"]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
-Asn = Annotated[int, Field(ge=1, le=4294967294, strict=True)]
-Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
-Mtu = Annotated[int, Field(ge=1280, le=65000, strict=True)]
-Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
 
 _RULE = re.compile(r"^(?P<net>\S+)(?:\s+ge\s+(?P<ge>[0-9]{1,3}))?(?:\s+le\s+(?P<le>[0-9]{1,3}))?$")
-
-
-def _strings_only(value: Any) -> Any:
-    """Refuse numbers where an address stands: `10` would silently be 0.0.0.10."""
-    if isinstance(value, bool | int | float):
-        msg = "write an address in quotes or with dots, not a number"
-        raise ValueError(msg)  # noqa: TRY004 - pydantic turns ValueError into a finding
-    if isinstance(value, str) and "%" in value:
-        msg = "write an address without a zone index"
-        raise ValueError(msg)
-    return value
-
-
-def _not_reserved(name: str) -> str:
-    """Refuse names that the kernel gives a meaning, and those of the devices we make."""
-    if name in (".", "..", "lo", "all", "default") or name.startswith(DEVICE_PREFIX):
-        msg = f"{name} is reserved"
-        raise ValueError(msg)
-    return name
-
-
-Device = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,15}$"), AfterValidator(_not_reserved)]
-V4 = Annotated[IPv4Address, BeforeValidator(_strings_only)]
-V6 = Annotated[IPv6Address, BeforeValidator(_strings_only)]
-AnyAddress = Annotated[Address, BeforeValidator(lambda value: ip_address(_strings_only(value)))]
-V4Net = Annotated[IPv4Network, BeforeValidator(_strings_only)]
-V6Net = Annotated[IPv6Network, BeforeValidator(_strings_only)]
-AnyNet = Annotated[Network, BeforeValidator(lambda value: ip_network(_strings_only(value)))]
-
-
-class Section(BaseModel):
-    """Base of every section: frozen, unknown keys refused, kebab-case keys."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        alias_generator=lambda name: name.rstrip("_").replace("_", "-"),
-        str_strip_whitespace=True,
-    )
 
 
 class PrefixMatch(Section):
@@ -107,8 +71,8 @@ class Attachment(Section):
     """A node's port on the fabric or on the exchange."""
 
     interface: Device = Field(description="device that is attached; it may appear later")
-    ipv4: Annotated[IPv4Interface, BeforeValidator(_strings_only)] = Field(description="address with prefix length")
-    ipv6: Annotated[IPv6Interface, BeforeValidator(_strings_only)] = Field(description="address with prefix length")
+    ipv4: Annotated[IPv4Interface, BeforeValidator(strings_only)] = Field(description="address with prefix length")
+    ipv6: Annotated[IPv6Interface, BeforeValidator(strings_only)] = Field(description="address with prefix length")
     mtu: Mtu = Field(1500, description="MTU of the port, octets; overlay and composed paths subtract their headers")
 
 
@@ -201,28 +165,6 @@ class Vip(Section):
     health: Health = Field(default_factory=lambda: Health.model_validate({}), description="how backends are checked")
 
 
-PortText = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,5}(-[0-9]{1,5})?$"), BeforeValidator(str)]
-
-
-class Rule(Section):
-    """One firewall rule; the first that matches decides, replies of allowed flows always pass."""
-
-    action: Literal["allow", "deny", "reject"] = Field(description="deny drops in silence, reject answers with ICMP")
-    source: tuple[str, ...] = Field((), description="guests by name, prefixes, or `outside`; anything when empty")
-    destination: tuple[str, ...] = Field((), description="as source")
-    protocol: Literal["any", "tcp", "udp", "icmp"] = Field("any", description="protocol of the packet")
-    ports: tuple[PortText, ...] = Field((), description="destination ports or ranges `8000-8099`; tcp and udp only")
-
-
-class Firewall(Section):
-    """Rules of a VPC in order, then the defaults by direction."""
-
-    rules: tuple[Rule, ...] = Field((), description="in order; the first that matches decides")
-    inbound: Literal["allow", "deny"] = Field("deny", description="from outside to guests, when no rule matched")
-    outbound: Literal["allow", "deny"] = Field("allow", description="from guests to the outside")
-    internal: Literal["allow", "deny"] = Field("allow", description="between guests of the VPC")
-
-
 class Vpc(Section):
     """A tenant's private network: one subnet stretched over all hosts that carry its guests."""
 
@@ -234,8 +176,18 @@ class Vpc(Section):
     snat: SourceNat | None = Field(None, description="source NAT for guests without a public address; none when absent")
     guests: dict[Name, Guest] = Field(default_factory=dict, description="workloads by name")
     vips: dict[Name, Vip] = Field(default_factory=dict, description="service addresses by name")
+    groups: dict[Name, tuple[str, ...]] = Field(
+        default_factory=dict, description="sets of guests by name and prefixes, to be named in rules"
+    )
+    service_nodes: dict[Name, ServiceNode] = Field(
+        default_factory=dict, description="machines that look at flows on their way, by name"
+    )
     firewall: Firewall = Field(
         default_factory=lambda: Firewall.model_validate({}), description="what passes between guests and the outside"
+    )
+    established: Established = Field(
+        default_factory=lambda: Established.model_validate({}),
+        description="what happens to flows whose translation is no longer true",
     )
 
     @property
@@ -266,6 +218,9 @@ class Intent(Section):
     )
     peers: dict[Name, Peer] = Field(default_factory=dict, description="BGP speakers of others, by name")
     vpcs: dict[Name, Vpc] = Field(default_factory=dict, description="private networks of tenants, by name")
+    inline: dict[Name, Inline] = Field(
+        default_factory=dict, description="transparent edges between two rows of routers, by name"
+    )
 
     def with_role(self, role: Role) -> dict[str, Node]:
         """Select nodes by role, in order of name."""

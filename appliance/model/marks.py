@@ -39,7 +39,7 @@ BOX_NH, BGP_NH, NH_END = 0x0E00_0000, 0x0E10_0000, 0x0F00_0000
 #: Conntrack zones of VPCs are 1000 plus the VPC's id, which is at most 60,000.
 ZONE_BASE, VPC_IDS = 1000, 60_000
 #: Conntrack zones of inline edges: ZONE_INLINE plus 256 times the edge's id, plus the number of the engine.
-ZONE_INLINE, INLINE_IDS, INLINE_ENGINES = 61_440, 15, 255
+ZONE_INLINE, INLINE_IDS, INLINE_ENGINES = 61_440, 15, 254
 #: Namespaces of inline edges are called this plus the edge's name; of engines that stand apart, "-" and its name too.
 INLINE_PREFIX: Final = "inl-"
 #: Node ids: they pick port ranges and composed members, 1..63.
@@ -61,6 +61,8 @@ INSTRUCTIONS: Final = {4: "instructions4", 6: "instructions6"}
 
 #: Packets that are steered to service node N of a namespace carry the packet mark STEER + N; table number the same.
 STEER: Final = 0x5300
+#: Service nodes of a VPC on one host: they are numbered from 1.
+STEERS: Final = 63
 #: Packet marks of inline edges: bit 16 tells the side, the low 16 bits the conntrack zone.
 SIDE_SOUTH: Final = 0x1_0000
 #: UDP port at which an edge takes instructions from service nodes, on their own links only.

@@ -12,7 +12,8 @@ from typing import Any, Final, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from appliance.model.intent import Intent, PrefixMatch, Section
+from appliance.model.fields import Section
+from appliance.model.intent import Intent, PrefixMatch
 from appliance.model.text import parse_yaml
 
 HEADER: Final = """\
@@ -88,6 +89,10 @@ EXAMPLE: Final[dict[str, Any]] = {
                     "health": {"interval": 1.0, "timeout": 1.0, "rise": 2, "fall": 2},
                 },
             },
+            "groups": {"web": ["r1", "172.16.1.128/28"]},
+            "service-nodes": {
+                "ids": {"id": 1, "host": "h1", "interface": "eth4", "link": "192.168.254.0/31", "on-failure": "allow"},
+            },
             "firewall": {
                 "rules": [
                     {
@@ -97,12 +102,57 @@ EXAMPLE: Final[dict[str, Any]] = {
                         "protocol": "tcp",
                         "ports": [8080, "9000-9099"],
                     },
-                    {"action": "reject", "protocol": "icmp"},
+                    {
+                        "action": "redirect",
+                        "source": ["r2"],
+                        "destination": ["web"],
+                        "protocol": "any",
+                        "applies-to": ["web"],
+                        "tier": "infrastructure",
+                        "to": "ids",
+                    },
+                    {"action": "limit", "protocol": "icmp", "rate": 100},
                 ],
                 "inbound": "deny",
                 "outbound": "allow",
                 "internal": "allow",
             },
+            "established": {
+                "backend-gone": "reset",
+                "vip-gone": "reset",
+                "snat-moved": "keep",
+                "floating-moved": "drop",
+                "guest-gone": "re-judge",
+            },
+        },
+    },
+    "inline": {
+        "dmz": {
+            "id": 1,
+            "host": "h1",
+            "form": "inside",
+            "bridges": {
+                "a": {"north": "eth5", "south": "eth6", "engine": "main"},
+                "b": {"north": "eth7", "south": "eth8", "engine": "main"},
+            },
+            "engines": {
+                "main": {
+                    "id": 1,
+                    "rules": [
+                        {
+                            "action": "allow",
+                            "toward": "south",
+                            "source": ["198.51.100.0/24"],
+                            "destination": ["203.0.113.0/24"],
+                            "protocol": "tcp",
+                            "ports": [443],
+                        },
+                    ],
+                    "northward": "allow",
+                    "southward": "deny",
+                },
+            },
+            "mirror": True,
         },
     },
 }

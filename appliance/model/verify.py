@@ -10,9 +10,12 @@ from collections.abc import Callable, Iterator
 from ipaddress import IPv4Network, ip_network
 from typing import Final
 
-from appliance.model.intent import Address, Attachment, Intent, Network, Node, Peer
+from appliance.model.fields import Address, Network
+from appliance.model.intent import Attachment, Intent, Node, Peer
 from appliance.model.problems import Problem, unique
 from appliance.model.text import Path
+from appliance.model.verify_inline import check_inline
+from appliance.model.verify_policy import check_policy
 from appliance.model.verify_vpcs import check_vpcs
 
 COMPOSED_LENGTH: Final = 48
@@ -216,4 +219,6 @@ CHECKS: tuple[Callable[[Intent], Iterator[Problem]], ...] = (
     check_peers,
     check_public,
     check_vpcs,
+    check_policy,
+    check_inline,
 )

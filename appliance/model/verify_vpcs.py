@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
-from appliance.model.intent import Intent, Rule, Vpc
+from appliance.model.intent import Intent, Vpc
 from appliance.model.marks import port_blocks
+from appliance.model.policy import OUTSIDE
 from appliance.model.problems import Problem, unique
 from appliance.model.text import Path
 
@@ -17,8 +18,6 @@ NOT_PRIVATE: Final = tuple(
 )
 #: A subnet has its own address, the gateway, a guest and the broadcast address.
 SMALLEST: Final = 4
-#: The word for everything that is not the VPC; no guest may have it for a name.
-OUTSIDE: Final = "outside"
 
 
 def check_vpcs(intent: Intent) -> Iterator[Problem]:
@@ -30,9 +29,6 @@ def check_vpcs(intent: Intent) -> Iterator[Problem]:
         yield from _guests(intent, name, vpc)
         yield from _snat(intent, name, vpc)
         yield from _vips(name, vpc)
-        for index, rule in enumerate(vpc.firewall.rules):
-            yield from _ports(("vpcs", name, "firewall", "rules", index), rule)
-            yield from _sides(("vpcs", name, "firewall", "rules", index), vpc, rule)
 
 
 def _devices(intent: Intent) -> Iterator[tuple[Path, str]]:
@@ -43,6 +39,12 @@ def _devices(intent: Intent) -> Iterator[tuple[Path, str]]:
     for name, vpc in intent.vpcs.items():
         for guest_name, guest in vpc.guests.items():
             yield ("vpcs", name, "guests", guest_name, "interface"), f"{guest.host}:{guest.interface}"
+        for node_name, service in vpc.service_nodes.items():
+            yield ("vpcs", name, "service-nodes", node_name, "interface"), f"{service.host}:{service.interface}"
+    for name, edge in intent.inline.items():
+        for bridge_name, bridge in edge.bridges.items():
+            yield ("inline", name, "bridges", bridge_name, "north"), f"{edge.host}:{bridge.north}"
+            yield ("inline", name, "bridges", bridge_name, "south"), f"{edge.host}:{bridge.south}"
 
 
 def _subnet(intent: Intent, name: str, vpc: Vpc) -> Iterator[Problem]:
@@ -101,30 +103,3 @@ def _vips(name: str, vpc: Vpc) -> Iterator[Problem]:
                 yield Problem((*path, vip_name, "backends", index), f"{backend} is no guest of {name}", "see guests")
             elif backend in vip.backends[:index]:
                 yield Problem((*path, vip_name, "backends", index), f"{backend} stands twice", "remove one")
-
-
-def _ports(path: Path, rule: Rule) -> Iterator[Problem]:
-    if rule.ports and rule.protocol not in ("tcp", "udp"):
-        yield Problem((*path, "ports"), f"protocol {rule.protocol} has no ports", "set protocol tcp or udp")
-    for index, text in enumerate(rule.ports):
-        low, _, high = text.partition("-")
-        if not 1 <= int(low) <= int(high or low) <= 65535:  # noqa: PLR2004 - ports
-            yield Problem((*path, "ports", index), f"{text} is no port or range", "1-65535, low before high")
-
-
-def _sides(path: Path, vpc: Vpc, rule: Rule) -> Iterator[Problem]:
-    for side, terms in (("source", rule.source), ("destination", rule.destination)):
-        if OUTSIDE in terms and len(terms) > 1:
-            yield Problem((*path, side), f"`{OUTSIDE}` stands with other terms", "write a rule of its own for it")
-        for index, term in enumerate(terms):
-            if term != OUTSIDE and term not in vpc.guests and not _is_network(term):
-                message = f"{term} is no guest, IPv4 prefix or `{OUTSIDE}`"
-                yield Problem((*path, side, index), message, "guests of this VPC: " + (", ".join(vpc.guests) or "none"))
-
-
-def _is_network(text: str) -> bool:
-    try:
-        IPv4Network(text)
-    except ValueError:
-        return False
-    return True

@@ -12,9 +12,12 @@ from appliance.model.facts import (
     HOST,
     Compose,
     Decapsulate,
+    Engine,
     Fact,
     FdbEntry,
+    FlowKey,
     Hop,
+    Instruction,
     Link,
     LinkAddress,
     Namespace,
@@ -23,8 +26,11 @@ from appliance.model.facts import (
     NftSet,
     NftTable,
     Route,
+    Steer,
     Sysctl,
+    Wire,
 )
+from appliance.model.marks import Action
 
 RED = Namespace("vpc-red")
 MAC = "02:00:00:00:00:01"
@@ -49,6 +55,19 @@ LINES: list[tuple[Fact, str]] = [
     (LinkAddress(HOST, "eth1", IPv4Interface("10.0.0.1/24")), "address 10.0.0.1/24 dev eth1"),
     (Neighbour(RED, "ew-vx", ONE, MAC), f"neighbour 10.0.0.1 lladdr {MAC} dev ew-vx in vpc-red"),
     (FdbEntry(RED, "ew-vx", MAC, ONE), f"fdb {MAC} dst 10.0.0.1 dev ew-vx in vpc-red"),
+    (Link(RED, "eth6", "physical", up=False), "link eth6 physical down in vpc-red"),
+    (Engine(RED, 3, "5f2c"), "engine 3 judges by policy 5f2c in vpc-red"),
+    (
+        Instruction(RED, FlowKey(ONE, 40000, TWO, 80, 6, 1101), Action.DENY),
+        "instruction deny for tcp 10.0.0.1:40000 > 10.0.0.2:80 zone 1101 in vpc-red",
+    ),
+    (
+        Instruction(RED, FlowKey(IPv6Address("fd00::1"), 7, IPv6Address("fd00::2"), 32768, 58), Action.REDIRECT, 2),
+        "instruction redirect 2 for ipv6-icmp [fd00::1]:7 > [fd00::2]:32768 zone 0 in vpc-red",
+    ),
+    (Steer(RED, 2, Hop("eth4", TWO)), "steer 2 via 10.0.0.2 dev eth4 in vpc-red"),
+    (Wire(RED, "eth5", 0x1F102), "wire from eth5 mark 0x1f102 in vpc-red"),
+    (Wire(RED, "eth5", 5, "ew-n0", peer=True), "wire from eth5 mark 0x5 to peer of ew-n0 in vpc-red"),
     (Sysctl(HOST, "net.ipv4.ip_forward", "1"), "sysctl net.ipv4.ip_forward = 1"),
     (
         Route(HOST, IPv4Network("10.1.0.0/16"), (Hop("eth1", ONE), Hop("eth2", TWO)), 218, mtu=1400),

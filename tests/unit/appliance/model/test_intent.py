@@ -9,18 +9,18 @@ import pytest
 from pydantic import ValidationError
 
 from appliance.model.errors import Finding, OperatorError
+from appliance.model.fields import Section
 from appliance.model.intent import (
     Attachment,
     Guest,
     Intent,
     Peer,
     PrefixMatch,
-    Rule,
-    Section,
     Vpc,
     parse_rule,
     validate,
 )
+from appliance.model.policy import Rule
 from appliance.model.text import parse_yaml
 from tests.support.intents import NAMED, changed, one_vpc, to_yaml
 
