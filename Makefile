@@ -23,7 +23,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 MULTIARCH := $(shell uname -m)-linux-gnu
 BPF_HEADERS := $(wildcard appliance/kernel/bpf/*.h)
-BPF_OBJECTS := $(patsubst %.c,%.o,$(wildcard appliance/kernel/bpf/*.bpf.c))
+BPF_OBJECTS := $(patsubst %.c,%.o,$(wildcard appliance/kernel/bpf/*.bpf.c bench/bpf/*.bpf.c))
 
 setup: system venv stubs bpf
 
@@ -106,6 +106,6 @@ requirements: system
 
 clean:
 	rm -rf .venv .setup/pip-tools dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
-	rm -f appliance/kernel/bpf/*.bpf.o
+	rm -f appliance/kernel/bpf/*.bpf.o bench/bpf/*.bpf.o
 	find routing/engines/gobgp_api -mindepth 1 ! -name __init__.py -delete
 	find appliance routing services tests tools bench -name __pycache__ -type d -prune -exec rm -rf {} +
