@@ -1,7 +1,8 @@
 # The ways in. Every target sets up first what it needs; what is up to date is not done again.
 #   make setup   Debian packages, .venv, the client of gobgpd, BPF objects
 #   make lint    everything that judges the code without running it
-#   make test    all tests (needs root: they make namespaces); ARGS="-k words" picks some
+#   make test    all tests (needs root: they make namespaces), several at once; ARGS="-k words" picks some, WORKERS=0 in turn
+#   make test-fast   those that start no router and no zone: a minute
 #   make bench   measurements beside what one would use instead
 #   make lab     a zone of namespaces on this machine; make lab-down removes it
 #   make clean   remove what was built (the Debian packages stay: .setup/installed-packages.txt names them)
@@ -12,10 +13,12 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-builtin-rules
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := setup
-.PHONY: setup system venv stubs bpf lint test bench lab lab-down requirements clean
+.PHONY: setup system venv stubs bpf lint test test-fast bench lab lab-down requirements clean
 
 PYTHON ?= /usr/bin/python3
 ARGS ?=
+# Most tests wait for daemons, so there are more workers than cores; a few tests are quicker without any.
+WORKERS ?= $(if $(ARGS),0,$(shell echo $$((2 * $$(nproc)))))
 UPGRADE ?=
 LAB ?= labs/az/az.clab.yml
 
@@ -83,7 +86,10 @@ $(FEED): tools/feed.py tests/support/feed.py tests/support/routers/bird.py | set
 	@$(BIN)/python tools/feed.py > $@
 
 test: setup $(FEED)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+test-fast: setup
+	$(BIN)/python -m pytest -n $(WORKERS) tests/unit tests/contract tests/sequences $(ARGS)
 
 bench: setup $(FEED)
 	$(BIN)/python -m bench $(ARGS)

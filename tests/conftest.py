@@ -1,4 +1,4 @@
-"""Fixtures that every kind of test may ask for."""
+"""Fixtures that every kind of test may ask for, and how several workers share the tests."""
 
 from __future__ import annotations
 
@@ -6,12 +6,36 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
 
 from tests.support.namespaces import Namespaces, remove_leftovers, run_of_tests
+from tests.support.parallel import Scheduling
 
 # A machine that does something else is no failure.
 settings.register_profile("edgeway", deadline=None)
 settings.load_profile("edgeway")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    """Decide who runs what when there are several workers."""
+    return Scheduling(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together what needs the one zone that the machine can have."""
+    for item in items:
+        if "zone" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("zone"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests have measured, `record_property("measured", line)`: a worker has no terminal of its own."""
+    for report in terminalreporter.getreports(""):
+        for name, line in getattr(report, "user_properties", ()):
+            if name == "measured" and report.when == "call":
+                terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ Each LAN takes a token of its own from `tests.support.namespaces`, which also re
 from __future__ import annotations
 
 import subprocess
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Self
@@ -77,9 +77,7 @@ class Lan:
 
 @cache
 def _remove_leftovers_once() -> None:
-    # Two runs that start together may remove the same leftovers: the slower one finds them gone.
-    with suppress(subprocess.CalledProcessError):
-        remove_leftovers()
+    remove_leftovers()
 
 
 def _batch(namespace: str, *lines: str) -> None:

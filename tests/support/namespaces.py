@@ -81,8 +81,26 @@ def _alive(token: str) -> bool:
     return False
 
 
+@contextmanager
+def sweeping() -> Iterator[None]:
+    """Be the only one who removes leftovers: workers of one run, and runs that start together, would do it at once."""
+    LOCKS.mkdir(mode=0o700, exist_ok=True)
+    here = os.open(LOCKS, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(here, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(here)
+
+
 def remove_leftovers() -> list[str]:
     """Remove the namespaces of runs that are dead; return their names."""
+    with sweeping():
+        return sweep()
+
+
+def sweep() -> list[str]:
+    """Do it, `sweeping`."""
     of_token: dict[str, list[str]] = {}
     for path in sorted(NAMED.glob(f"{PREFIX}*")):
         of_token.setdefault(path.name.removeprefix(PREFIX).partition("-")[0], []).append(path.name)

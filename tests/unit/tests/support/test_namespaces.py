@@ -5,12 +5,13 @@ from __future__ import annotations
 import secrets
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.support import namespaces
-from tests.support.namespaces import Namespaces, exists, remove_leftovers, run_of_tests
+from tests.support.namespaces import Namespaces, exists, remove_leftovers, run_of_tests, sweep, sweeping
 from tests.support.waiting import eventually
 
 CRASHING_RUN = """
@@ -51,27 +52,37 @@ def test_the_same_name_twice_is_refused(netns_factory: Namespaces) -> None:
 def test_what_a_crashed_run_left_is_removed_and_a_living_run_is_spared(netns_factory: Namespaces) -> None:
     """The lock of the dead run is free, ours and that of a neighbour is not."""
     ours = netns_factory("ours")
-    crashed = subprocess.run(
-        [sys.executable, "-c", CRASHING_RUN],
-        cwd=Path(namespaces.__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    lost = crashed.stdout.strip()
-    assert crashed.returncode == -9
-    assert exists(lost)
-    with run_of_tests() as neighbour_token:
+    with run_of_tests() as neighbour_token, sweeping():  # nobody else finds first what is lost here
+        crashed = subprocess.run(
+            [sys.executable, "-c", CRASHING_RUN],
+            cwd=Path(namespaces.__file__).parents[2],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        lost = crashed.stdout.strip()
+        assert crashed.returncode == -9
+        assert exists(lost)
         neighbour = Namespaces(neighbour_token)
         theirs = neighbour("theirs")
         try:
-            assert lost in remove_leftovers()
+            assert lost in sweep()
             assert not exists(lost)
             assert not (namespaces.LOCKS / lost.split("-")[1]).exists()
             assert exists(ours)
             assert exists(theirs)
         finally:
             neighbour.close()
+
+
+def test_two_who_clean_up_at_once_do_it_one_after_the_other() -> None:
+    """The second would find that what it removes is gone already."""
+    with ThreadPoolExecutor(1) as pool:
+        with sweeping():
+            second = pool.submit(remove_leftovers)
+            with pytest.raises(TimeoutError):
+                second.result(timeout=0.1)
+        assert isinstance(second.result(timeout=30), list)
 
 
 def test_who_is_not_root_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
