@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import threading
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Final
@@ -45,6 +46,8 @@ _DUMPS: Final = 10
 #: The kernel packs at most 32 KiB of a dump into one datagram.
 _RECEIVE: Final = 1 << 16
 _SEQUENCE = count(1)
+#: The numbers of one send follow each other, whatever other threads send meanwhile.
+_NUMBERING = threading.Lock()
 
 Attributes = dict[int, memoryview]
 
@@ -150,11 +153,10 @@ def answer(flags: int, payload: memoryview) -> Answer:
 
 def send(link: socket.socket, requests: Sequence[Message]) -> int:
     """Send in one system call; return the sequence number of the first."""
-    first = 0
+    with _NUMBERING:
+        numbers = [next(_SEQUENCE) & 0x7FFF_FFFF for _ in requests]
     packed = []
-    for request in requests:
-        sequence = next(_SEQUENCE) & 0x7FFF_FFFF
-        first = first or sequence
+    for sequence, request in zip(numbers, requests, strict=True):
         length = 16 + len(request.payload)
         packed += [
             HEADER.pack(length, request.type, request.flags | NLM_F_REQUEST, sequence, 0),
@@ -162,7 +164,7 @@ def send(link: socket.socket, requests: Sequence[Message]) -> int:
         ]
         packed.append(_PAD[length & 3])
     link.sendall(b"".join(packed))
-    return first
+    return numbers[0] if numbers else 0
 
 
 def batch(link: socket.socket, requests: Sequence[Message]) -> list[Answer]:
