@@ -55,9 +55,14 @@ GENERATION_MASK, ENGINE_MASK, ACTION_MASK, OBJECT_MASK = 0xFFF0_0000, 0x000F_F00
 #: What the fast path compares: everything but the object.
 JUDGED_MASK: Final = GENERATION_MASK | ENGINE_MASK | ACTION_MASK
 
+#: Bit of a packet mark, while a flow is judged, that tells a decision (action and object) from other numbers.
+DECIDED: Final = 0x8000_0000
+
 #: Names inside our nft table that the program of flow records and the port share (design 0004).
 DISPATCH: Final = "dispatch"
 INSTRUCTIONS: Final = {4: "instructions4", 6: "instructions6"}
+#: Set in the word of an instruction and nowhere in a mark: it tells an instruction from no instruction.
+DECIDED: Final = 0x8000_0000
 
 #: Packets that are steered to service node N of a namespace carry the packet mark STEER + N; table number the same.
 STEER: Final = 0x5300
