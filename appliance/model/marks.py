@@ -61,8 +61,6 @@ DECIDED: Final = 0x8000_0000
 #: Names inside our nft table that the program of flow records and the port share (design 0004).
 DISPATCH: Final = "dispatch"
 INSTRUCTIONS: Final = {4: "instructions4", 6: "instructions6"}
-#: Set in the word of an instruction and nowhere in a mark: it tells an instruction from no instruction.
-DECIDED: Final = 0x8000_0000
 
 #: Packets that are steered to service node N of a namespace carry the packet mark STEER + N; table number the same.
 STEER: Final = 0x5300
