@@ -1,4 +1,4 @@
-"""`python -m bench [--json] [--rounds N] [fib] [lab]`: measurements beside what one would use instead."""
+"""`python -m bench [--json] [--rounds N] [fib] [rules] [lab]`: measurements beside what one would use instead."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from rich.console import Console
-
-from appliance.panel.tables import table
-from bench import fib, lab
+from appliance.panel.tables import console, table
+from bench import fib, lab, rules
 
 Rows = list[dict[str, Any]]
 
 SUITES: dict[str, tuple[str, Callable[[int], Rows]]] = {
     "fib": ("Routes into the kernel, and failing them over", fib.run),
+    "rules": ("Rules: what they cost a packet, and the kernel", rules.run),
     "lab": ("The zone of labs/az: seconds", lab.run),
 }
 
@@ -27,13 +26,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="alternating rounds; medians are shown")
     parser.add_argument("--json", action="store_true", help="JSON instead of tables")
     chosen = parser.parse_args()
-    console = Console()
     results = {name: SUITES[name][1](chosen.rounds) for name in chosen.suites or SUITES}
     if chosen.json:
         print(json.dumps(results, indent=2))
         return
     for name, rows in results.items():
-        console.print(table(rows, SUITES[name][0]))
+        console().print(table(rows, SUITES[name][0]))
 
 
 if __name__ == "__main__":

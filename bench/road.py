@@ -7,6 +7,7 @@ Flow records and hash of records are raised for as long as they are needed and p
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -28,6 +29,7 @@ CLIENT6, SERVER6 = ip_address("fd00:1::2"), ip_address("fd00:2::2")
 #: UDP from clients to a server: the first of as many flows as are asked for.
 FLOW: Final = Stream(CLIENT, 1024, SERVER, 9000)
 FLOW6: Final = Stream(CLIENT6, 1024, SERVER6, 9000)
+_PACKETS: Final = re.compile(r"counter packets (\d+)")
 _NEIGHBOUR: Final = "02:00:00:00:00:ee"
 _SINK: Final = """table netdev sink {
 chain in0 { type filter hook egress device "in0" priority 0; counter drop; }
@@ -60,6 +62,17 @@ class Road:
         """Open every flow of a UDP stream: a packet there, one back, and one more."""
         for each in (stream, stream.back(), stream):
             self.send(each, stream.flows)
+
+    def proves(self, stream: Stream) -> None:
+        """See that packets of a stream come through; whoever measures what is dropped early measures nothing."""
+        before = self._through()
+        self.send(stream, 10)
+        assert self._through() == before + 10, f"{stream} does not come through"
+
+    def _through(self) -> int:
+        """Count what the router has sent."""
+        listing = self.place.run("nft", "list", "table", "netdev", "sink", ns=self.ns)
+        return sum(map(int, _PACKETS.findall(listing)))
 
     def records(self) -> int:
         """Count the router's flow records."""

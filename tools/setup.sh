@@ -12,6 +12,7 @@ readonly PACKAGES=(
     bird2 frr openbgpd gobgpd                   # real routers: engines, and peers in labs and tests
     golang-github-osrg-gobgp-dev                # the protos from which the client of gobgpd is generated
     nftables libnftables1 conntrack             # rules and flow records
+    iptables                                    # measured beside by bench/rules.py, used by nothing
     clang llvm libbpf-dev libbpf1 bpftool       # the flow cache: built, loaded, looked at
     tcpdump ethtool iproute2 iputils-ping netcat-openbsd procps
 )

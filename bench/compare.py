@@ -1,0 +1,55 @@
+"""Turns: what is compared is measured alternately, so that what disturbs the machine disturbs all alike."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+Row = dict[str, Any]
+Rows = list[Row]
+K = TypeVar("K", bound=Hashable)
+
+
+def turns(variants: Mapping[K, Callable[[], float]], rounds: int) -> dict[K, list[float]]:
+    """Measure every variant once a round, each round beginning with another one."""
+    seen: dict[K, list[float]] = defaultdict(list)
+    names = list(variants)
+    for number in range(rounds):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            seen[name].append(variants[name]())
+    return seen
+
+
+def times(one: Sequence[float], other: Sequence[float]) -> float:
+    """Return how many times the other one is, round by round, and of that the median."""
+    return statistics.median(a / b for a, b in zip(one, other, strict=True))
+
+
+def held_to(ratio: float, most: float | None = None, *, least: float | None = None) -> Row:
+    """Show a ratio, and whether it keeps what was promised, if anything was."""
+    row: Row = {"ratio": f"{ratio:,.2f}" if ratio < 100 else f"{ratio:,.0f}"}
+    if most is not None:
+        return row | {"bound": f"<= {most:g}", "met": ratio <= most}
+    if least is not None:
+        return row | {"bound": f">= {least:,g}", "met": ratio >= least}
+    return row
+
+
+def said(text: str) -> None:
+    """Tell a person who waits what is being done; the results have standard output to themselves."""
+    print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Return how long a call takes."""
+    begun = time.perf_counter()
+    call()
+    return time.perf_counter() - begun
