@@ -1,4 +1,4 @@
-"""Flow records of the kernel: dump, delete, count, and follow as they come and go.
+"""Flow records of the kernel: look up, dump, mark, delete, count, and follow as they come and go.
 
 Not a port of facts: nobody desires a flow record. The hash of records is one for the whole machine, so a dump costs what
 all namespaces hold together: follow `events` and delete exact records; dump to begin with, or when events were lost.
@@ -15,18 +15,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
-from appliance.kernel.conntrack_codec import CT_DELETE, CT_NEW, CtEntry, decode, delete_message, dump_message
+from appliance.kernel.conntrack_codec import (
+    CT_DELETE,
+    CT_NEW,
+    CtEntry,
+    decode,
+    delete_message,
+    dump_message,
+    get_message,
+    mark_message,
+    timeout_message,
+)
 from appliance.kernel.namespaces import SOL_NETLINK
-from appliance.kernel.netlink import NETLINK_NETFILTER, Netlink, messages, stream
+from appliance.kernel.netlink import NETLINK_NETFILTER, Answer, Message, Netlink, messages, stream
 from appliance.kernel.watching import NETLINK_ADD_MEMBERSHIP
 from appliance.model.errors import KernelError
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
     from appliance.kernel.namespaces import Namespaces
-    from appliance.model.facts import Namespace
+    from appliance.model.facts import FlowKey, Namespace
 
 NFNLGRP_CONNTRACK_NEW, NFNLGRP_CONNTRACK_DESTROY = 1, 3
 _COUNT: Final = Path("/proc/sys/net/netfilter/nf_conntrack_count")
@@ -50,8 +60,20 @@ class Conntrack(Protocol):
         """Yield the records of a namespace, those of a zone, or those whose mark under `mask` is `mark`."""
         ...
 
+    def get(self, ns: Namespace, key: FlowKey) -> CtEntry | None:
+        """Return the record of a flow, found by its exact tuple and zone: the cost does not depend on the others."""
+        ...
+
     def delete(self, ns: Namespace, entries: Iterable[CtEntry]) -> int:
         """Delete exactly these records; return how many there were."""
+        ...
+
+    def set_mark(self, ns: Namespace, entries: Iterable[CtEntry], mark: int, mask: int = 0xFFFF_FFFF) -> int:
+        """Set the bits under `mask` of these records' marks; return how many there were."""
+        ...
+
+    def set_timeout(self, ns: Namespace, entries: Iterable[CtEntry], seconds: int) -> int:
+        """Have these records end after so many silent seconds; return how many there were."""
         ...
 
     def count(self, ns: Namespace) -> int:
@@ -84,15 +106,36 @@ class KernelConntrack:
             except OSError as error:
                 raise KernelError("conntrack", f"{ns} dump", error.errno or errno.EIO) from error
 
+    def get(self, ns: Namespace, key: FlowKey) -> CtEntry | None:
+        """Ask for one record."""
+        found = self._netlink.get(ns, get_message(key))
+        if not isinstance(found, Answer):
+            return decode(found)
+        if found.errno != errno.ENOENT:
+            raise self._netlink.error(f"{ns} {key}", found)
+        return None
+
     def delete(self, ns: Namespace, entries: Iterable[CtEntry]) -> int:
         """Delete in packed batches; one that is gone already is nothing."""
-        gone = 0
+        return self._each(ns, entries, delete_message)
+
+    def set_mark(self, ns: Namespace, entries: Iterable[CtEntry], mark: int, mask: int = 0xFFFF_FFFF) -> int:
+        """Mark in packed batches; one that is gone already is nothing."""
+        return self._each(ns, entries, lambda entry: mark_message(entry, mark, mask))
+
+    def set_timeout(self, ns: Namespace, entries: Iterable[CtEntry], seconds: int) -> int:
+        """Tell in packed batches; one that is gone already is nothing."""
+        return self._each(ns, entries, lambda entry: timeout_message(entry, seconds))
+
+    def _each(self, ns: Namespace, entries: Iterable[CtEntry], message: Callable[[CtEntry], Message]) -> int:
+        """Send a message for each record; return how many the kernel found."""
+        found = 0
         given = tuple(entries)
-        for entry, said in zip(given, self._netlink.batch(ns, [delete_message(entry) for entry in given]), strict=True):
+        for entry, said in zip(given, self._netlink.batch(ns, [message(entry) for entry in given]), strict=True):
             if said.errno not in {0, errno.ENOENT}:
                 raise self._netlink.error(f"{ns} {entry}", said)
-            gone += not said.errno
-        return gone
+            found += not said.errno
+        return found
 
     def count(self, ns: Namespace) -> int:
         """Read the kernel's own counter."""

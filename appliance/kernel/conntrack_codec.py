@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, ip_address
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from appliance.kernel.netlink import Message, attribute, be16, be32, nest, parse
+from appliance.model.facts import Flow, FlowKey
 
 if TYPE_CHECKING:
     from appliance.model.facts import Address
@@ -38,6 +39,8 @@ _USUAL: Final = {
 #: Where the first port's attribute starts, and its header.
 _PORT_AT: Final = {48: 32, 72: 56}
 _PORT_HEADER: Final = struct.pack("=HH", 6, CTA_PROTO_SRC_PORT)
+#: Protocols whose flows have an identifier, a type and a code in place of ports.
+_ICMP: Final = frozenset({1, 58})
 
 #: Which direction of a flow its zone is part of.
 ZoneDirection = Literal["both", "original", "reply"]
@@ -87,14 +90,64 @@ def dump_message(mark: int | None = None, mask: int = 0xFFFF_FFFF, zone: int | N
     return Message(CT_GET, body)
 
 
+def get_message(key: FlowKey) -> Message:
+    """Ask for exactly one record."""
+    return Message(CT_GET, _exactly(key.protocol, tuple_of(key), key.zone, "both"))
+
+
 def delete_message(entry: CtEntry) -> Message:
     """Delete exactly this record: the kernel does not find a zoned one without its zone."""
-    family = socket.AF_INET if isinstance(entry.orig.source, IPv4Address) else socket.AF_INET6
-    directed = entry.zone if entry.zone_direction == "original" else None
-    body = _NFGEN.pack(family, 0, 0) + _tuple(CTA_TUPLE_ORIG, entry.l4proto, entry.orig, directed)
-    if entry.zone and entry.zone_direction == "both":
-        body += be16(CTA_ZONE, entry.zone)
-    return Message(CT_DELETE, body)
+    return Message(CT_DELETE, _exactly(entry.l4proto, entry.orig, entry.zone, entry.zone_direction))
+
+
+def mark_message(entry: CtEntry, mark: int, mask: int = 0xFFFF_FFFF) -> Message:
+    """Set the bits under `mask` of this record's mark to those of `mark`; nothing is made if it is gone."""
+    found = _exactly(entry.l4proto, entry.orig, entry.zone, entry.zone_direction)
+    return Message(CT_NEW, found + be32(CTA_MARK, mark) + be32(CTA_MARK_MASK, mask))
+
+
+def timeout_message(entry: CtEntry, seconds: int) -> Message:
+    """Have this record end when it was silent for so long, counted from now."""
+    found = _exactly(entry.l4proto, entry.orig, entry.zone, entry.zone_direction)
+    return Message(CT_NEW, found + be32(CTA_TIMEOUT, seconds))
+
+
+def _exactly(l4proto: int, orig: CtTuple, zone: int, direction: ZoneDirection) -> bytes:
+    """Name one record."""
+    family = socket.AF_INET if isinstance(orig.source, IPv4Address) else socket.AF_INET6
+    directed = zone if direction == "original" else None
+    body = _NFGEN.pack(family, 0, 0) + _tuple(CTA_TUPLE_ORIG, l4proto, orig, directed)
+    return body + be16(CTA_ZONE, zone) if zone and direction == "both" else body
+
+
+def flow_key(l4proto: int, direction: CtTuple, zone: int = 0) -> FlowKey:
+    """Name one direction of a flow as the model does."""
+    ports = direction.sport, direction.dport
+    if direction.icmp is not None:
+        ports = direction.icmp.id, direction.icmp.type << 8 | direction.icmp.code
+    return FlowKey(direction.source, ports[0], direction.destination, ports[1], l4proto, zone)
+
+
+def flow_of(entry: CtEntry) -> Flow:
+    """Return a record as the model has it."""
+    original, reply = (entry.zone if entry.zone_direction in {"both", one} else 0 for one in ("original", "reply"))
+    return Flow(flow_key(entry.l4proto, entry.orig, original), flow_key(entry.l4proto, entry.reply, reply), entry.mark)
+
+
+def tuple_of(key: FlowKey) -> CtTuple:
+    """Return one direction as conntrack has it."""
+    if key.protocol not in _ICMP:
+        return CtTuple(key.source, key.destination, key.source_port, key.destination_port)
+    icmp = Icmp(key.destination_port >> 8, key.destination_port & 0xFF, key.source_port)
+    return CtTuple(key.source, key.destination, icmp=icmp)
+
+
+def entry_of(flow: Flow) -> CtEntry:
+    """Return a record that stands for a flow: enough to find it, not all that conntrack knows."""
+    zone, other = flow.key.zone, flow.reply.zone
+    direction: ZoneDirection = "both" if zone == other else "original" if zone else "reply"
+    orig, reply = tuple_of(flow.key), tuple_of(flow.reply)
+    return CtEntry(flow.key.protocol, orig, reply, zone or other, mark=flow.mark, zone_direction=direction)
 
 
 def decode(payload: memoryview) -> CtEntry:

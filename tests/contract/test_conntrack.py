@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import pytest
 
 from appliance.kernel.conntrack import Conntrack, CtEvent, KernelConntrack
-from appliance.kernel.conntrack_codec import SEEN_REPLY, SRC_NAT, CtEntry, CtTuple, Icmp
+from appliance.kernel.conntrack_codec import SEEN_REPLY, SRC_NAT, CtEntry, CtTuple, Icmp, entry_of, flow_of
 from appliance.kernel.fakes.conntrack import FakeConntrack
 from appliance.model.facts import Namespace
 
@@ -134,6 +134,46 @@ def test_a_flow_is_dumped_counted_and_deleted_exactly(traffic: Traffic, name: st
     assert tracker.delete(RED, [FLOWS[name]]) == 1
     assert tracker.delete(RED, [FLOWS[name]]) == 0
     assert {plain(entry) for entry in tracker.dump(RED)} == set(FLOWS.values()) - {FLOWS[name]}
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_a_flow_is_found_by_its_exact_tuple(traffic: Traffic, name: str) -> None:
+    """In its namespace and zone; the model's words for it lead there and back."""
+    for entry in FLOWS.values():
+        traffic.play(RED, entry)
+    flow_ = flow_of(FLOWS[name])
+    found = traffic.tracker.get(RED, flow_.key)
+    assert found is not None
+    assert plain(found) == FLOWS[name]
+    assert flow_of(found) == flow_
+    assert traffic.tracker.get(RED, replace(flow_.key, zone=flow_.key.zone + 1)) is None
+    assert traffic.tracker.get(RED, replace(flow_.key, source_port=1)) is None
+    assert traffic.tracker.get(BLUE, flow_.key) is None
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_bits_of_a_mark_are_set_and_the_others_stay(traffic: Traffic, name: str) -> None:
+    """Of exactly this record; one that is gone is nothing, and is not made."""
+    for entry in FLOWS.values():
+        traffic.play(RED, entry)
+    named = entry_of(flow_of(FLOWS[name]))
+    assert traffic.tracker.set_mark(RED, [named], 0xABC0_0000, 0xFFF0_0000) == 1
+    marked = replace(FLOWS[name], mark=FLOWS[name].mark & 0xF_FFFF | 0xABC0_0000)
+    others = set(FLOWS.values()) - {FLOWS[name]}
+    assert {plain(entry) for entry in traffic.tracker.dump(RED)} == others | {marked}
+    assert traffic.tracker.delete(RED, [named]) == 1
+    assert traffic.tracker.set_mark(RED, [named], 0) == 0
+    assert {plain(entry) for entry in traffic.tracker.dump(RED)} == others
+
+
+def test_the_time_that_is_left_is_set(traffic: Traffic) -> None:
+    """Of exactly this record."""
+    traffic.play(RED, TCP4)
+    traffic.play(RED, UDP4)
+    assert traffic.tracker.set_timeout(RED, [TCP4, TCP6], 7777) == 1
+    left = {entry.l4proto: entry.timeout for entry in traffic.tracker.dump(RED)}
+    assert 7700 < left[TCP4.l4proto] <= 7777
+    assert left[UDP4.l4proto] < 7700
 
 
 def test_a_dump_is_of_one_namespace(traffic: Traffic) -> None:

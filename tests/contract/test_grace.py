@@ -39,7 +39,12 @@ def test_the_next_step_of_one_namespace_waits_and_of_another_does_not() -> None:
     assert kernel.entered.acquire(timeout=10)
     assert grace.under_way("red")
     grace.end("blue")
-    waiter = threading.Thread(target=lambda: (grace.end("red"), ended.set()))
+
+    def wait() -> None:
+        grace.end("red")
+        ended.set()
+
+    waiter = threading.Thread(target=wait)
     waiter.start()
     assert not ended.is_set()
     kernel.leave.release()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from appliance.kernel.conntrack import CtEvent
+from appliance.kernel.conntrack_codec import tuple_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
     from appliance.kernel.conntrack_codec import CtEntry, CtTuple
-    from appliance.model.facts import Namespace
+    from appliance.model.facts import FlowKey, Namespace
 
 Key = tuple[int, int, "CtTuple"]
 
@@ -36,6 +38,26 @@ class FakeConntrack:
         for entry in tuple(self._entries.get(ns, {}).values()):
             if (zone is None or entry.zone == zone) and (mark is None or entry.mark & mask == mark):
                 yield entry
+
+    def get(self, ns: Namespace, key: FlowKey) -> CtEntry | None:
+        """Return one record."""
+        return self._entries.get(ns, {}).get((key.zone, key.protocol, tuple_of(key)))
+
+    def set_mark(self, ns: Namespace, entries: Iterable[CtEntry], mark: int, mask: int = 0xFFFF_FFFF) -> int:
+        """Set bits of marks."""
+        return self._change(ns, entries, lambda entry: replace(entry, mark=entry.mark & ~mask | mark & mask))
+
+    def set_timeout(self, ns: Namespace, entries: Iterable[CtEntry], seconds: int) -> int:
+        """Set the time left."""
+        return self._change(ns, entries, lambda entry: replace(entry, timeout=seconds))
+
+    def _change(self, ns: Namespace, entries: Iterable[CtEntry], change: Callable[[CtEntry], CtEntry]) -> int:
+        """Change those that are there."""
+        held = self._entries.get(ns, {})
+        keys = [key for key in map(_key, entries) if key in held]
+        for key in keys:
+            held[key] = change(held[key])
+        return len(keys)
 
     def delete(self, ns: Namespace, entries: Iterable[CtEntry]) -> int:
         """Delete exact records."""
