@@ -23,6 +23,7 @@ from appliance.model.facts import (
     NftSet,
     NftTable,
     Route,
+    Steer,
     Sysctl,
 )
 from appliance.model.intent import Intent
@@ -44,6 +45,7 @@ ORDER: tuple[type[Fact], ...] = (
     FdbEntry,
     NftTable,
     NftSet,
+    Steer,
     Compose,
     Route,
 )

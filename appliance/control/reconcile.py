@@ -25,6 +25,7 @@ from appliance.model.facts import (
     NftSet,
     NftTable,
     Route,
+    Steer,
     Sysctl,
 )
 from appliance.state.diff import Change, Plan, diff
@@ -40,6 +41,8 @@ SUBSYSTEMS: tuple[tuple[str, tuple[type[Fact], ...]], ...] = (
     ("neighbours", (Neighbour,)),
     ("fdb", (FdbEntry,)),
     ("nft", (NftTable, NftSet)),
+    # Before the rules that mark packets: until its steer stands, what has a mark would pass the service node by.
+    ("steers", (Steer,)),
     ("compose", (Compose,)),
     ("routes", (Route,)),
 )

@@ -15,6 +15,7 @@ from appliance.kernel.fakes.conntrack import FakeConntrack
 from appliance.kernel.fakes.nft import FakeNft
 from appliance.kernel.fakes.ports import FakeEntries, FakeLinks, FakeNetns, FakeSysctls
 from appliance.kernel.fakes.routes import FakeRoutes
+from appliance.kernel.fakes.steers import FakeSteers
 from appliance.kernel.fakes.tables import FakeCompose, FakeNamespaces
 from appliance.kernel.fakes.world import FakeWorld
 from appliance.kernel.links import LinksPort
@@ -23,6 +24,7 @@ from appliance.kernel.neighbours import FdbPort, NeighboursPort
 from appliance.kernel.netns import NetnsPort
 from appliance.kernel.nft import NftPort
 from appliance.kernel.routes import RoutesPort
+from appliance.kernel.steers import SteersPort
 from appliance.kernel.sysctls import SysctlsPort
 from appliance.model.facts import FdbEntry, LinkAddress, Neighbour
 
@@ -53,6 +55,7 @@ class Kernel:
             "neighbours": NeighboursPort(namespaces),
             "fdb": FdbPort(namespaces),
             "nft": NftPort(namespaces),
+            "steers": SteersPort(namespaces),
             "compose": ComposePort(namespaces),
             "routes": RoutesPort(namespaces),
         }
@@ -71,6 +74,7 @@ class Kernel:
             "fdb": FakeEntries(world, FdbEntry, "fdb"),
             "nft": FakeNft(world),
             "compose": FakeCompose(world),
+            "steers": FakeSteers(world),
             "routes": FakeRoutes(world),
         }
         return cls(FakeNamespaces(world), ports, conntrack or FakeConntrack())

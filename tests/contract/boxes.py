@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from appliance.kernel.addresses import AddressesPort
 from appliance.kernel.fakes.nft import FakeNft
 from appliance.kernel.fakes.ports import FakeEntries, FakeLinks, FakeNetns, FakeSysctls
+from appliance.kernel.fakes.steers import FakeSteers
 from appliance.kernel.fakes.world import FakeWorld
 from appliance.kernel.links import LinksPort
 from appliance.kernel.neighbours import FdbPort, NeighboursPort
 from appliance.kernel.netns import NetnsPort
 from appliance.kernel.nft import NftPort
+from appliance.kernel.steers import SteersPort
 from appliance.kernel.sysctls import SysctlsPort
 from appliance.model.facts import HOST, FdbEntry, LinkAddress, Namespace, Neighbour, Netns
 from appliance.state.diff import Keyed, diff
@@ -60,6 +62,7 @@ class FakeBox:
             "fdb": FakeEntries(world, FdbEntry, "fdb"),
             "sysctls": FakeSysctls(world),
             "nft": FakeNft(world),
+            "steers": FakeSteers(world),
         }
         return ports[name]
 
@@ -89,6 +92,7 @@ class RealBox:
             "fdb": FdbPort,
             "sysctls": SysctlsPort,
             "nft": NftPort,
+            "steers": SteersPort,
         }
         port: Port[Any] = kinds[name](self.world.namespaces)
         return port

@@ -23,6 +23,7 @@ from appliance.model.facts import (
     NftSet,
     NftTable,
     Route,
+    Steer,
     Sysctl,
 )
 from appliance.state.diff import Keyed, Plan
@@ -47,6 +48,7 @@ class FakeWorld:
         self.nft: dict[tuple[type, Hashable], NftTable | NftSet] = {}
         self.routes: dict[Hashable, Route] = {}
         self.down: set[tuple[Namespace, str]] = set()
+        self.steers: dict[Hashable, Steer] = {}
         self.composes: dict[Hashable, Compose] = {}
         self._changed: list[asyncio.Event] = []
 
@@ -70,6 +72,7 @@ class FakeWorld:
         self.nft = {key: fact for key, fact in self.nft.items() if fact.ns != ns}
 
     def remove_link(self, link: Link) -> None:
+        self.steers = {key: fact for key, fact in self.steers.items() if fact.ns != ns}
         """Take a device, what is on it, and a veth's other end."""
         if self.links.pop(link.key, None) is None:
             return
