@@ -1,0 +1,83 @@
+"""Which rule goes to which stage.
+
+Called by `compile`. Rules that cross many others go to a stage of their own kind, as far as the orders of the indexes
+allow. A plan is made for each of a few limits of how many crossing rules a rule may find in a stage; `compile` takes the
+cheapest. It depends on the content of the rules and nothing else, so that the same rules are always divided alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from services.rules.order import Precedence, bits, sequence
+from services.rules.relations import Relations
+
+#: What a look-up in one more stage may cost in regions.
+STAGE_COST: Final = 1000
+#: A rule's kind and its name.
+Key = tuple[tuple[bool, ...], str]
+_LIMITS: Final = (4, 16, 64, 256, 1024)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The rules of each stage, as masks, and roughly what it costs at least."""
+
+    stages: tuple[int, ...]
+    cost: int
+
+
+class Planner:
+    """Makes plans for one universe of rules; keys tell kinds of rules apart and give the order among them."""
+
+    def __init__(self, relations: Relations, precedence: Precedence, keys: Sequence[Key], most: int) -> None:
+        """Look the crossings up once."""
+        self._circles = precedence.circles()
+        self._before = precedence.before
+        self._order = self._ordered(keys)
+        self._most = most
+        self.crossings = [relations.crossing(number) for number in range(len(keys))]
+
+    def plans(self) -> list[Plan]:
+        """Return the plans worth a try, the cheapest first."""
+        together = self._plan(len(self.crossings))
+        if together.cost <= 2 * STAGE_COST:
+            return [together]
+        found = {plan.stages: plan for plan in (together, *map(self._plan, _LIMITS))}
+        return sorted(found.values(), key=lambda plan: (plan.cost, len(plan.stages)))
+
+    def _ordered(self, keys: Sequence[Key]) -> list[int]:
+        """Return the circles in an order in which they may be placed."""
+        first = [min((keys[number], number) for number in bits(circle)) for circle in self._circles]
+        return [self._circles[place] for place in sequence(self._circles, self._before, first)]
+
+    def _plan(self, limit: int) -> Plan:
+        """Put each rule into the first stage that the order allows and where it crosses few others."""
+        stages: list[int] = []
+        crossed = 0
+        for circle in self._order:
+            place, crosses = min(self._offers(circle, stages, limit))[1:]
+            if place == len(stages):
+                stages.append(0)
+            stages[place] |= circle
+            crossed += crosses
+        return Plan(tuple(stages), len(stages) * STAGE_COST + crossed)
+
+    def _offers(self, circle: int, stages: Sequence[int], limit: int) -> Iterator[tuple[int, int, int]]:
+        """Yield the stages a circle may go to: how bad that is, which one, how many crossings it makes."""
+        numbers = list(bits(circle))
+        first = 0
+        for place, stage in enumerate(stages):
+            if any(self._before[number] & stage for number in numbers):
+                first = place
+        for place in range(first, len(stages)):
+            counts = [(self.crossings[number] & (stages[place] | circle)).bit_count() for number in numbers]
+            if max(counts) <= limit:
+                yield 0, place, sum(counts)
+                return
+            yield max(counts) if len(stages) >= self._most else 2, place, sum(counts)
+        if len(stages) < self._most:
+            inside = sum((self.crossings[number] & circle).bit_count() for number in numbers)
+            yield 1, len(stages), inside
