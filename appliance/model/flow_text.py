@@ -84,7 +84,7 @@ def either_way(key: FlowKey) -> tuple[FlowKey, ...]:
 
     Who writes an echo does not know which end asked: with and without its answer's type.
     """
-    ways = (key, turned(key))
+    ways: tuple[FlowKey, ...] = (key, turned(key))
     if key.protocol in _ECHO:
         ways += (_other_type(key), turned(_other_type(key)))
     return tuple(dict.fromkeys(ways))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from appliance.model.describe import flow
 from appliance.model.errors import OperatorError
-from appliance.model.facts import FlowKey
+from appliance.model.facts import Address, FlowKey
 from appliance.model.flow_text import either_way, parse_flow, turned
 
 
@@ -44,7 +44,7 @@ ports = st.integers(0, 65535)
 
 
 @given(addresses, ports, ports, st.integers(0, 255))
-def test_what_is_shown_can_be_written(ends, sport, dport, protocol) -> None:
+def test_what_is_shown_can_be_written(ends: tuple[Address, Address], sport: int, dport: int, protocol: int) -> None:
     """Copied from a table into a command, of every protocol and family."""
     if protocol in {1, 58}:
         protocol = 1 if ends[0].version == 4 else 58
