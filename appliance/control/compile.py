@@ -25,6 +25,7 @@ from appliance.model.facts import (
     Route,
     Steer,
     Sysctl,
+    Wire,
 )
 from appliance.model.intent import Intent
 from routing.advertise import speakers
@@ -33,6 +34,7 @@ from routing.bgp.values import Speaker
 from routing.fib import Overlay, Surroundings
 from services.edge import carried, carriers, compile_edge
 from services.feature import Runtime
+from services.inline.compile import Held, compile_inline
 from services.place import OVERLAY_DEVICE, Place, overlay_address
 
 #: Tables in the order in which they are applied; deletions run in the opposite order.
@@ -43,9 +45,10 @@ ORDER: tuple[type[Fact], ...] = (
     LinkAddress,
     Neighbour,
     FdbEntry,
+    Steer,
     NftTable,
     NftSet,
-    Steer,
+    Wire,
     Compose,
     Route,
 )
@@ -66,10 +69,11 @@ class Desired:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known at run time: the services' runtime and who serves each VIP."""
+    """What is known at run time: the services' runtime, who serves each VIP, ports of wires that are held down."""
 
     runtime: Runtime = field(default_factory=Runtime)
     members: Mapping[IPv4Address, tuple[int, ...]] = field(default_factory=dict)
+    held: Held = frozenset()
 
 
 def compile_intent(intent: Intent, node: str, known: Known | None = None) -> Desired:
@@ -80,6 +84,7 @@ def compile_intent(intent: Intent, node: str, known: Known | None = None) -> Des
         edges = [compile_edge(intent, node, vpc, known.runtime) for vpc in carried(intent, node)]
     facts = set(compile_node(intent, node, dict(known.members)))
     facts.update(fact for edge in edges for fact in edge.facts)
+    facts.update(compile_inline(intent, node, known.held))
     advertisements = (*_own(intent, node), *(a for edge in edges for a in edge.advertisements))
     return Desired(frozenset(facts), speakers(intent, node, advertisements), advertisements)
 

@@ -27,6 +27,7 @@ from appliance.model.facts import (
     Route,
     Steer,
     Sysctl,
+    Wire,
 )
 from appliance.state.diff import Change, Plan, diff
 
@@ -40,9 +41,10 @@ SUBSYSTEMS: tuple[tuple[str, tuple[type[Fact], ...]], ...] = (
     ("addresses", (LinkAddress,)),
     ("neighbours", (Neighbour,)),
     ("fdb", (FdbEntry,)),
-    ("nft", (NftTable, NftSet)),
     # Before the rules that mark packets: until its steer stands, what has a mark would pass the service node by.
     ("steers", (Steer,)),
+    ("nft", (NftTable, NftSet)),
+    ("wires", (Wire,)),
     ("compose", (Compose,)),
     ("routes", (Route,)),
 )

@@ -24,11 +24,11 @@ RTM_GETNSID: Final = 90
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
 IFLA_IFALIAS, IFLA_NET_NS_FD, IFLA_EXT_MASK, IFLA_LINK_NETNSID = 20, 28, 29, 37
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_DATA, VETH_INFO_PEER = 1, 2, 5, 1
-IFLA_PROTINFO, IFLA_BRPORT_ISOLATED = 12, 33
+IFLA_PROTINFO, IFLA_BRPORT_LEARNING, IFLA_BRPORT_GROUP_FWD_MASK, IFLA_BRPORT_ISOLATED = 12, 8, 31, 33
 IFLA_BR_STP_STATE, IFLA_BR_MCAST_SNOOPING = 5, 23
 IFLA_VXLAN_ID, IFLA_VXLAN_LOCAL, IFLA_VXLAN_LEARNING, IFLA_VXLAN_PORT, IFLA_VXLAN_LOCAL6 = 1, 4, 7, 15, 17
 NETNSA_NSID, NETNSA_FD = 1, 3
-IFF_UP, LOOPBACK, AF_BRIDGE = 1, 1, 7
+IFF_UP, IFF_LOWER_UP, LOOPBACK, AF_BRIDGE = 1, 1 << 16, 1, 7
 _SKIP_STATS: Final = 8
 _IFINFO: Final = struct.Struct("=BxHiII")
 _NO_NSID: Final = 0xFFFF_FFFF
@@ -41,7 +41,8 @@ PHYSICAL: Final = "physical"
 class Device:
     """One device as the kernel has it; `marks` are the words behind our alias, None if it is not ours.
 
-    `link` is the other end of a veth, in the namespace that this one knows as `nsid` (None: the same).
+    `link` is the other end of a veth, in the namespace that this one knows as `nsid` (None: the same). `learning` is a
+    vxlan device's own, of others what they are to their bridge. `carrier` is false too while the device is not `up`.
     """
 
     index: int
@@ -59,6 +60,7 @@ class Device:
     port: int | None = None
     learning: bool = True
     isolated: bool = False
+    carrier: bool = False
 
     @property
     def ours(self) -> bool:
@@ -94,7 +96,8 @@ def decode(payload: memoryview) -> Device:
     info = parse(found[IFLA_LINKINFO]) if IFLA_LINKINFO in found else {}
     kind = to_text(info[IFLA_INFO_KIND]) if IFLA_INFO_KIND in info else ""
     slave = parse(info[IFLA_INFO_SLAVE_DATA]) if IFLA_INFO_SLAVE_DATA in info else {}
-    vni, local, port, learning = _vxlan(info) if kind == "vxlan" else (None, None, None, True)
+    learns = bool(slave[IFLA_BRPORT_LEARNING][0]) if IFLA_BRPORT_LEARNING in slave else True
+    vni, local, port, learning = _vxlan(info) if kind == "vxlan" else (None, None, None, learns)
     return Device(
         index=index,
         name=to_text(found[IFLA_IFNAME]),
@@ -111,6 +114,7 @@ def decode(payload: memoryview) -> Device:
         port=port,
         learning=learning,
         isolated=bool(slave[IFLA_BRPORT_ISOLATED][0]) if IFLA_BRPORT_ISOLATED in slave else False,
+        carrier=bool(flags & IFF_LOWER_UP),
     )
 
 

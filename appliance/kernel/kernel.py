@@ -16,7 +16,7 @@ from appliance.kernel.fakes.nft import FakeNft
 from appliance.kernel.fakes.ports import FakeEntries, FakeLinks, FakeNetns, FakeSysctls
 from appliance.kernel.fakes.routes import FakeRoutes
 from appliance.kernel.fakes.steers import FakeSteers
-from appliance.kernel.fakes.tables import FakeCompose, FakeNamespaces
+from appliance.kernel.fakes.tables import FakeCompose, FakeNamespaces, FakeWires
 from appliance.kernel.fakes.world import FakeWorld
 from appliance.kernel.links import LinksPort
 from appliance.kernel.namespaces import DIRECTORY, Namespaces
@@ -26,6 +26,7 @@ from appliance.kernel.nft import NftPort
 from appliance.kernel.routes import RoutesPort
 from appliance.kernel.steers import SteersPort
 from appliance.kernel.sysctls import SysctlsPort
+from appliance.kernel.wires import WiresPort
 from appliance.model.facts import FdbEntry, LinkAddress, Neighbour
 
 if TYPE_CHECKING:
@@ -54,8 +55,9 @@ class Kernel:
             "addresses": AddressesPort(namespaces),
             "neighbours": NeighboursPort(namespaces),
             "fdb": FdbPort(namespaces),
-            "nft": NftPort(namespaces),
             "steers": SteersPort(namespaces),
+            "nft": NftPort(namespaces),
+            "wires": WiresPort(namespaces),
             "compose": ComposePort(namespaces),
             "routes": RoutesPort(namespaces),
         }
@@ -72,9 +74,10 @@ class Kernel:
             "addresses": FakeEntries(world, LinkAddress, "address"),
             "neighbours": FakeEntries(world, Neighbour, "neighbour"),
             "fdb": FakeEntries(world, FdbEntry, "fdb"),
-            "nft": FakeNft(world),
-            "compose": FakeCompose(world),
             "steers": FakeSteers(world),
+            "nft": FakeNft(world),
+            "wires": FakeWires(world),
+            "compose": FakeCompose(world),
             "routes": FakeRoutes(world),
         }
         return cls(FakeNamespaces(world), ports, conntrack or FakeConntrack())

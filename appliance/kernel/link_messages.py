@@ -6,9 +6,10 @@ underlay socket where it was made, so devices are made from HOST straight into t
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from appliance.kernel.devices import (
     AF_BRIDGE,
@@ -16,7 +17,9 @@ from appliance.kernel.devices import (
     IFLA_ADDRESS,
     IFLA_BR_MCAST_SNOOPING,
     IFLA_BR_STP_STATE,
+    IFLA_BRPORT_GROUP_FWD_MASK,
     IFLA_BRPORT_ISOLATED,
+    IFLA_BRPORT_LEARNING,
     IFLA_IFALIAS,
     IFLA_IFNAME,
     IFLA_INFO_DATA,
@@ -46,6 +49,10 @@ from appliance.model.marks import ALIAS, VXLAN_PORT
 if TYPE_CHECKING:
     from appliance.kernel.namespaces import Namespaces
 
+#: Groups 01:80:c2:00:00:00-0f that a port without learning passes like a cable: LLDP, LACP, 802.1X, spanning tree; all
+#: but pause frames (01), which end at any port.
+_GROUPS: Final = 0xFFFD
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -72,8 +79,8 @@ def create(namespaces: Namespaces, link: Link) -> Request:
 
 
 def configure(link: Link, device: Device, master: int) -> tuple[Message, ...]:
-    """Mark a device, set what can change in place where it differs, and raise it; then what it is to its bridge."""
-    body = link_message(device.index, IFF_UP, IFF_UP) + text(IFLA_IFALIAS, alias(link))
+    """Mark a device, set what can change in place where it differs, raise or lower it; then what it is to its bridge."""
+    body = link_message(device.index, IFF_UP if link.up else 0, IFF_UP) + text(IFLA_IFALIAS, alias(link))
     if link.mtu is not None and link.mtu != device.mtu:
         body += u32(IFLA_MTU, link.mtu)
     if link.mac is not None and link.mac != device.mac:
@@ -81,11 +88,23 @@ def configure(link: Link, device: Device, master: int) -> tuple[Message, ...]:
     if master != device.master:
         body += u32(IFLA_MASTER, master)
     change = Message(RTM_SETLINK, body)
-    isolated = device.isolated and master == device.master
-    if not master or link.isolated == isolated:
+    port = _port(link, device if master == device.master else None) if master else b""
+    if not port:
         return (change,)
-    port = nest(IFLA_PROTINFO, u8(IFLA_BRPORT_ISOLATED, int(link.isolated)))
-    return (change, Message(RTM_SETLINK, link_message(device.index, family=AF_BRIDGE) + port))
+    return (change, Message(RTM_SETLINK, link_message(device.index, family=AF_BRIDGE) + nest(IFLA_PROTINFO, port)))
+
+
+def _port(link: Link, device: Device | None) -> bytes:
+    """Return what must change of a bridge port; None is one that has just become a port."""
+    isolated, learning = (False, True) if device is None else (device.isolated, device.learning)
+    changes = b""
+    if link.isolated != isolated:
+        changes += u8(IFLA_BRPORT_ISOLATED, int(link.isolated))
+    if link.kind != "vxlan" and link.learning != learning:
+        mask = 0 if link.learning else _GROUPS
+        changes += u8(IFLA_BRPORT_LEARNING, int(link.learning))
+        changes += attribute(IFLA_BRPORT_GROUP_FWD_MASK, struct.pack("=H", mask))
+    return changes
 
 
 def move_in(namespaces: Namespaces, link: Link, outside: Device) -> Request:

@@ -2,7 +2,8 @@
 
 A device of ours carries `marks.ALIAS` as its alias, followed by words: `physical` for one that we only moved, and the
 names of the optional fields that its fact sets (`mtu`, `mac`), so that what is read back is exactly what was asked for
-by any process at any time. What can change in place (mtu, mac, master, up) does; anything else is delete and create.
+by any process at any time. What can change in place (mtu, mac, master, up, what it is to its bridge) does; anything
+else is delete and create.
 
 A crash between making and marking leaves a device without alias that is down; when one of the wanted kind stands where
 ours should, it is taken over. Called by the reconciler; the kernel's side of the rules is in `devices`.
@@ -62,6 +63,12 @@ class LinksPort:
         self._each(failures, made, lambda link: self._configure(survey, link))
         return tuple(Failure(link, error) for link, error in failures.items())
 
+    def carriers(self, namespaces: Iterable[Namespace]) -> dict[tuple[Namespace, str], bool]:
+        """Tell of every device in some namespaces whether it is connected; one that is lowered is not."""
+        wanted = frozenset(namespaces)
+        found = self.namespaces.each(lambda ns: devices(self._netlink, ns) if ns in wanted else {})
+        return {(ns, name): device.carrier for ns, there in found.items() for name, device in there.items()}
+
     def watch(self) -> AsyncIterator[str]:
         """Yield when a device appears, changes or goes in any namespace of ours."""
         return watch_route(self.namespaces, (LINK,), "link")
@@ -94,13 +101,15 @@ class LinksPort:
             mtu=device.mtu if "mtu" in device.marks else None,
             mac=device.mac if "mac" in device.marks else None,
             master=masters[0] if masters else None,
+            learning=device.learning,
             isolated=device.isolated,
+            up=device.up,
         )
         if kind == "veth":
             return replace(fact, peer=self._peer(survey, ns, device))
         if kind == "vxlan":
             port = device.port if "port" in device.marks else None
-            return replace(fact, vni=device.vni, local=device.local, port=port, learning=device.learning)
+            return replace(fact, vni=device.vni, local=device.local, port=port)
         return fact
 
     def _peer(self, survey: Survey, ns: Namespace, device: Device) -> tuple[Namespace, str] | None:
@@ -185,7 +194,7 @@ class LinksPort:
         survey[link.ns] = devices(self._netlink, link.ns)
 
     def _configure(self, survey: Survey, link: Link) -> None:
-        """Mark, set and raise a device."""
+        """Mark and set a device, raise or lower it."""
         found = survey.get(link.ns, {})
         device = found.get(link.name)
         master = found.get(link.master) if link.master else None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from appliance.kernel.fakes.world import FakePort, FakeWorld
 from appliance.model.errors import KernelError
-from appliance.model.facts import FdbEntry, Link, LinkAddress, Neighbour, Netns, Sysctl
+from appliance.model.facts import FdbEntry, Link, LinkAddress, Namespace, Neighbour, Netns, Sysctl
 from appliance.state.diff import Plan
 
 if TYPE_CHECKING:
@@ -46,6 +46,12 @@ class FakeLinks(FakePort[Link]):
         changes = sorted(plan.changes, key=lambda change: (change.operation != "delete", change.fact.kind != "bridge"))
         return super().apply(Plan(tuple(changes)))
 
+    def carriers(self, namespaces: Iterable[Namespace]) -> dict[tuple[Namespace, str], bool]:
+        """Tell of every device in some namespaces whether it is connected: raised, and its cable not pulled."""
+        wanted, world = frozenset(namespaces), self.world
+        here = [link for link in world.links.values() if link.ns in wanted]
+        return {(link.ns, link.name): link.up and (link.ns, link.name) not in world.down for link in here}
+
     def _put(self, fact: Link) -> None:
         world = self.world
         for ns in (fact.ns, *([fact.peer[0]] if fact.peer else [])):
@@ -69,7 +75,7 @@ class FakeLinks(FakePort[Link]):
 
 def _fixed(link: Link) -> tuple[object, ...]:
     """Return what cannot change in place."""
-    return (link.kind, link.peer, link.vni, link.local, link.port, link.learning)
+    return (link.kind, link.peer, link.vni, link.local, link.port, link.kind == "vxlan" and link.learning)
 
 
 E = TypeVar("E", LinkAddress, Neighbour, FdbEntry)

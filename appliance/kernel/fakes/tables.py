@@ -1,4 +1,4 @@
-"""The fakes of composed-destination devices and of the handle of namespaces."""
+"""The fakes of programs on devices (composed destinations, wires) and of the handle of namespaces."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from appliance.kernel.fakes.world import FakePort, FakeWorld
 from appliance.kernel.namespaces import Namespaces
 from appliance.model.errors import KernelError
-from appliance.model.facts import HOST, Compose, Namespace
+from appliance.model.facts import HOST, Compose, Namespace, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +31,25 @@ class FakeCompose(FakePort[Compose]):
 
     def _drop(self, fact: Compose) -> None:
         self.world.composes.pop(fact.key, None)
+
+
+class FakeWires(FakePort[Wire]):
+    """Ports of inline edges."""
+
+    reason = "wire"
+
+    def read(self) -> frozenset[Wire]:
+        """Return ours."""
+        return frozenset(self.world.wires.values())
+
+    def _put(self, fact: Wire) -> None:
+        for link in filter(None, (fact.link, fact.to)):
+            if not self.world.has_device(fact.ns, link):
+                raise KernelError(self.reason, f"{fact.ns}/{link}", ENODEV)
+        self.world.wires[fact.key] = fact
+
+    def _drop(self, fact: Wire) -> None:
+        self.world.wires.pop(fact.key, None)
 
 
 class FakeNamespaces(Namespaces):

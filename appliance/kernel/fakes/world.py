@@ -25,6 +25,7 @@ from appliance.model.facts import (
     Route,
     Steer,
     Sysctl,
+    Wire,
 )
 from appliance.state.diff import Keyed, Plan
 
@@ -47,9 +48,10 @@ class FakeWorld:
         self.sysctls: dict[Hashable, Sysctl] = {}
         self.nft: dict[tuple[type, Hashable], NftTable | NftSet] = {}
         self.routes: dict[Hashable, Route] = {}
-        self.down: set[tuple[Namespace, str]] = set()
         self.steers: dict[Hashable, Steer] = {}
+        self.down: set[tuple[Namespace, str]] = set()
         self.composes: dict[Hashable, Compose] = {}
+        self.wires: dict[Hashable, Wire] = {}
         self._changed: list[asyncio.Event] = []
 
     def exists(self, ns: Namespace) -> bool:
@@ -70,9 +72,9 @@ class FakeWorld:
         self.sysctls = {key: fact for key, fact in self.sysctls.items() if fact.ns != ns}
         self.routes = {key: fact for key, fact in self.routes.items() if fact.ns != ns}
         self.nft = {key: fact for key, fact in self.nft.items() if fact.ns != ns}
+        self.steers = {key: fact for key, fact in self.steers.items() if fact.ns != ns}
 
     def remove_link(self, link: Link) -> None:
-        self.steers = {key: fact for key, fact in self.steers.items() if fact.ns != ns}
         """Take a device, what is on it, and a veth's other end."""
         if self.links.pop(link.key, None) is None:
             return
@@ -84,6 +86,7 @@ class FakeWorld:
             if route.ns != link.ns or link.name not in {hop.link for hop in route.hops}
         }
         self.composes.pop(link.key, None)
+        self.wires.pop(link.key, None)
         if link.kind == "physical":
             self.outside.add(link.name)
         if link.peer is not None and link.peer in self.links:
