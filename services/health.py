@@ -1,15 +1,20 @@
-"""Health of backends as an automaton: pure; `appliance.control.health` makes the connections.
+"""Health of backends and service nodes as an automaton: pure; `appliance.control.health` makes the checks.
 
-A backend starts as healthy so that a restarted daemon disturbs nothing; `fall` failures in a row take it down, `rise`
-good checks bring it back.
+What is checked starts as healthy so that a restarted daemon disturbs nothing; `fall` failures in a row take it down,
+`rise` good checks bring it back.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
+from typing import Final
 
 from appliance.model.intent import Health, Intent
+from services.steering import service_links
+
+#: How service nodes are checked: one that dies is known to be dead after less than three seconds.
+NODE_HEALTH: Final = Health.model_validate({"interval": 1.0, "timeout": 0.5})
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -27,6 +32,13 @@ class Target:
         return (self.vpc, self.guest, self.port)
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class NodeTarget(Target):
+    """A service node: `guest` is its name, it has no port, and answers echo requests on the device `link`."""
+
+    link: str
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """Health of one target: up or down, and how many checks in a row said otherwise."""
@@ -42,8 +54,8 @@ class Verdict:
         return Verdict(good) if self.streak + 1 >= needed else replace(self, streak=self.streak + 1)
 
 
-def targets(intent: Intent, node: str) -> dict[Target, Health]:
-    """Return what a host must check: TCP backends of VIPs that stand on it."""
+def targets(intent: Intent, node: str, node_health: Health = NODE_HEALTH) -> dict[Target, Health]:
+    """Return what a host must check: TCP backends of VIPs and service nodes that stand on it."""
     found: dict[Target, Health] = {}
     for vpc_name, vpc in sorted(intent.vpcs.items()):
         for vip in vpc.vips.values():
@@ -52,4 +64,6 @@ def targets(intent: Intent, node: str) -> dict[Target, Health]:
                 if vip.protocol == "tcp" and guest.host == node:
                     target = Target(vpc_name, name, guest.address, vip.target_port or vip.port)
                     found.setdefault(target, vip.health)
+    for link in service_links(intent, node):
+        found[NodeTarget(link.vpc, link.name, link.node, 0, link.device)] = node_health
     return found

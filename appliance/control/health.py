@@ -1,4 +1,6 @@
-"""Checks backends from inside their VPC: a TCP connection each interval; the automaton is `services.health`.
+"""Checks backends and service nodes from inside their VPC, each interval; the automaton is `services.health`.
+
+A backend must accept a TCP connection, a service node answer an echo request on its own link.
 
 Called by `appliance.control.daemon`, which is told when the set of targets that are down changes.
 """
@@ -7,17 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 import structlog
 
+from appliance.control.ping import ping
 from appliance.control.tasks import Tasks
 from appliance.kernel.namespaces import Namespaces
 from appliance.model.errors import KernelError
 from appliance.model.facts import Namespace
 from appliance.model.intent import Health
 from appliance.model.marks import vpc_namespace
-from services.health import Target, Verdict
+from services.health import NodeTarget, Target, Verdict
 
 log = structlog.get_logger()
 
@@ -25,9 +28,12 @@ Probe = Callable[[Namespaces, Target, float], Awaitable[bool]]
 
 
 async def check(namespaces: Namespaces, target: Target, patience: float) -> bool:
-    """Tell whether the target accepts a connection within `patience` seconds."""
+    """Tell whether the target accepts a connection, or answers, within `patience` seconds."""
+    ns = Namespace(vpc_namespace(target.vpc))
+    if isinstance(target, NodeTarget):
+        return await ping(namespaces, ns, target.link, target.address, patience)
     try:
-        with namespaces.in_namespace(Namespace(vpc_namespace(target.vpc))):
+        with namespaces.in_namespace(ns):
             connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     except (KernelError, OSError):
         return False
@@ -51,8 +57,16 @@ class Checker:
 
     @property
     def down(self) -> frozenset[tuple[str, str, int]]:
-        """The targets that are down, as `Runtime.down` names them."""
-        return frozenset(target.key for target, verdict in self._verdicts.items() if not verdict.up)
+        """The backends that are down, as `Runtime.down` names them."""
+        return frozenset(target.key for target in self._down() if not isinstance(target, NodeTarget))
+
+    @property
+    def nodes_down(self) -> frozenset[tuple[str, str]]:
+        """The service nodes that do not answer, as `Runtime.nodes_down` names them."""
+        return frozenset((target.vpc, target.guest) for target in self._down() if isinstance(target, NodeTarget))
+
+    def _down(self) -> Iterator[Target]:
+        return (target for target, verdict in self._verdicts.items() if not verdict.up)
 
     async def watch(self, wanted: Mapping[Target, Health]) -> None:
         """Check exactly these targets from now on; verdicts and checks of those that stay go on undisturbed."""
@@ -79,6 +93,7 @@ class Checker:
                 return
             after = self._verdicts[target] = before.observe(good, health)
             if after.up != before.up:
-                log.info("backend-health", vpc=target.vpc, guest=target.guest, port=target.port, up=after.up)
+                event = "service-node-health" if isinstance(target, NodeTarget) else "backend-health"
+                log.info(event, vpc=target.vpc, guest=target.guest, port=target.port, up=after.up)
                 self._changed()
             await asyncio.sleep(health.interval)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.model.intent import Health
-from services.health import Target, Verdict, targets
+from services.health import NODE_HEALTH, NodeTarget, Target, Verdict, targets
 from tests.support.intents import changed, intent, one_vpc
 
 healths = st.builds(
@@ -88,3 +88,17 @@ def test_a_node_without_backends_checks_nothing() -> None:
 def test_a_target_is_named_as_the_balancer_names_it() -> None:
     """(vpc, guest, port)."""
     assert Target("red", "r1", IPv4Address("172.16.1.11"), 8080).key == ("red", "r1", 8080)
+
+
+def test_a_host_checks_the_service_nodes_on_its_links() -> None:
+    """By an echo to the other address of the link."""
+    tree = one_vpc()
+    tree["vpcs"]["red"]["service-nodes"] = {
+        "ids": {"id": 7, "host": "h1", "interface": "tap7", "link": "10.9.0.0/31"},
+        "far": {"id": 2, "host": "h2", "interface": "tap2", "link": "10.9.0.4/31"},
+    }
+    target = NodeTarget("red", "ids", IPv4Address("10.9.0.1"), 0, "tap7")
+    found = targets(intent(tree), "h1")
+    assert {known: health for known, health in found.items() if isinstance(known, NodeTarget)} == {target: NODE_HEALTH}
+    quick = Health(interval=0.2, timeout=0.2, rise=2, fall=2)
+    assert targets(intent(tree), "h1", quick)[target] == quick

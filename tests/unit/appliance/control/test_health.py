@@ -16,7 +16,7 @@ from appliance.kernel.fakes.world import FakeWorld
 from appliance.kernel.namespaces import Namespaces
 from appliance.model.facts import Namespace
 from appliance.model.intent import Health
-from services.health import Target
+from services.health import NodeTarget, Target
 from tests.support.waiting import eventually_async
 
 QUICK = Health(interval=0.1, timeout=0.1, rise=2, fall=2)
@@ -162,3 +162,25 @@ async def test_nothing_to_check_leaves_the_tasks_of_others_alone(checker: Checke
     await checker.watch({})
     await checker.watch({})
     assert tasks.names() == {"other"}
+
+
+def service_node(name: str = "ids", address: str = "127.0.0.1") -> NodeTarget:
+    """Return a service node of VPC red."""
+    return NodeTarget("red", name, IPv4Address(address), 0, "lo")
+
+
+@pytest.mark.kernel
+async def test_a_service_node_that_answers_an_echo_is_good(namespaces: Namespaces) -> None:
+    """It need not accept connections."""
+    assert await check(namespaces, service_node(), 5)
+    assert not await check(FakeNamespaces(FakeWorld()), service_node(), 0.1)
+
+
+async def test_a_service_node_that_is_down_is_told_apart_from_backends(checker: Checker, probes: Probes) -> None:
+    """Also from a guest of the same name."""
+    await checker.watch({target("ids"): QUICK, service_node(): QUICK})
+    probes.dead = {service_node()}
+    await eventually_async(lambda: checker.nodes_down == {("red", "ids")})
+    assert checker.down == frozenset()
+    probes.dead = {target("ids")}
+    await eventually_async(lambda: checker.down == {("red", "ids", 80)} and not checker.nodes_down)
