@@ -14,6 +14,7 @@ from appliance.kernel.conntrack import Conntrack, KernelConntrack
 from appliance.kernel.fakes.conntrack import FakeConntrack
 from appliance.kernel.fakes.nft import FakeNft
 from appliance.kernel.fakes.ports import FakeEntries, FakeLinks, FakeNetns, FakeSysctls
+from appliance.kernel.fakes.route_lookup import FakeRouteLookup
 from appliance.kernel.fakes.routes import FakeRoutes
 from appliance.kernel.fakes.steers import FakeSteers
 from appliance.kernel.fakes.tables import FakeCompose, FakeNamespaces, FakeWires
@@ -23,6 +24,7 @@ from appliance.kernel.namespaces import DIRECTORY, Namespaces
 from appliance.kernel.neighbours import FdbPort, NeighboursPort
 from appliance.kernel.netns import NetnsPort
 from appliance.kernel.nft import NftPort
+from appliance.kernel.route_lookup import KernelRouteLookup, RouteLookup
 from appliance.kernel.routes import RoutesPort
 from appliance.kernel.steers import SteersPort
 from appliance.kernel.sysctls import SysctlsPort
@@ -43,6 +45,7 @@ class Kernel:
     namespaces: Namespaces
     ports: Mapping[str, Port[Any]]
     conntrack: Conntrack
+    lookup: RouteLookup
 
     @classmethod
     def real(cls, directory: Path = DIRECTORY) -> Kernel:
@@ -61,12 +64,13 @@ class Kernel:
             "compose": ComposePort(namespaces),
             "routes": RoutesPort(namespaces),
         }
-        return cls(namespaces, ports, KernelConntrack(namespaces))
+        return cls(namespaces, ports, KernelConntrack(namespaces), KernelRouteLookup(namespaces))
 
     @classmethod
     def fake(cls, world: FakeWorld | None = None, conntrack: FakeConntrack | None = None) -> Kernel:
         """Hold everything in memory."""
         world = world or FakeWorld()
+        conntrack = FakeConntrack() if conntrack is None else conntrack
         ports: dict[str, Port[Any]] = {
             "namespaces": FakeNetns(world),
             "links": FakeLinks(world),
@@ -75,12 +79,13 @@ class Kernel:
             "neighbours": FakeEntries(world, Neighbour, "neighbour"),
             "fdb": FakeEntries(world, FdbEntry, "fdb"),
             "steers": FakeSteers(world),
-            "nft": FakeNft(world),
+            "nft": FakeNft(world, conntrack),
             "wires": FakeWires(world),
             "compose": FakeCompose(world),
             "routes": FakeRoutes(world),
         }
-        return cls(FakeNamespaces(world), ports, conntrack or FakeConntrack())
+        records = FakeConntrack() if conntrack is None else conntrack
+        return cls(FakeNamespaces(world), ports, records, FakeRouteLookup(world))
 
     def close(self) -> None:
         """Release what is held; the kernel stays as it is."""

@@ -146,6 +146,9 @@ def test_a_flow_is_found_by_its_exact_tuple(traffic: Traffic, name: str) -> None
     assert found is not None
     assert plain(found) == FLOWS[name]
     assert flow_of(found) == flow_
+    other_way = traffic.tracker.get(RED, replace(flow_.reply, zone=flow_.key.zone))
+    assert other_way is not None
+    assert plain(other_way) == FLOWS[name]
     assert traffic.tracker.get(RED, replace(flow_.key, zone=flow_.key.zone + 1)) is None
     assert traffic.tracker.get(RED, replace(flow_.key, source_port=1)) is None
     assert traffic.tracker.get(BLUE, flow_.key) is None

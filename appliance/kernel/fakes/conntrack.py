@@ -40,8 +40,13 @@ class FakeConntrack:
                 yield entry
 
     def get(self, ns: Namespace, key: FlowKey) -> CtEntry | None:
-        """Return one record."""
-        return self._entries.get(ns, {}).get((key.zone, key.protocol, tuple_of(key)))
+        """Return one record: as in the kernel, either direction finds it."""
+        held, one = self._entries.get(ns, {}), tuple_of(key)
+        found = held.get((key.zone, key.protocol, one))
+        if found is not None:
+            return found
+        place = (key.zone, key.protocol, one)
+        return next((entry for entry in held.values() if (entry.zone, entry.l4proto, entry.reply) == place), None)
 
     def set_mark(self, ns: Namespace, entries: Iterable[CtEntry], mark: int, mask: int = 0xFFFF_FFFF) -> int:
         """Set bits of marks."""
