@@ -1,1 +1,1 @@
-"""What becomes of live flows when what was promised to them changes (design 0005): decided here, done by `control`."""
+"""Live flows: what a packet would meet, what is asked about a flow, what becomes of it when promises change."""
