@@ -16,8 +16,10 @@ from appliance.control.compile import ORDER
 from appliance.kernel.port import Attentive, Failure, Port
 from appliance.model.facts import (
     Compose,
+    Engine,
     Fact,
     FdbEntry,
+    Instruction,
     Link,
     LinkAddress,
     Neighbour,
@@ -43,7 +45,7 @@ SUBSYSTEMS: tuple[tuple[str, tuple[type[Fact], ...]], ...] = (
     ("fdb", (FdbEntry,)),
     # Before the rules that mark packets: until its steer stands, what has a mark would pass the service node by.
     ("steers", (Steer,)),
-    ("nft", (NftTable, NftSet)),
+    ("nft", (NftTable, NftSet, Engine, Instruction)),
     ("wires", (Wire,)),
     ("compose", (Compose,)),
     ("routes", (Route,)),

@@ -1,7 +1,10 @@
-"""The port of `NftTable` and `NftSet` facts: one table of ours a namespace, through libnftables.
+"""The port of our nft table, one a namespace: `NftTable` and `NftSet`, and the engines and instructions of flow records.
 
 Each namespace's changes are one transaction, so no packet sees a gap: a changed table is removed and made again with
-all its elements at once; when only sets change, elements are added and deleted and rules keep their counters.
+all its elements at once; when only sets change, elements are added and deleted and rules keep their counters. An engine
+whose policy changes is bumped in the transaction that changes the sets, after them (design 0004). This goes through
+libnftables; where nothing but engines and instructions changes, `nft_records` does it without. Instructions that come
+together with sets follow in a transaction of their own.
 
 What the kernel holds is listed only when somebody else changed the namespace's ruleset since this process last looked
 or wrote: the kernel counts transactions (NFT_MSG_GETGEN). The table's comment tells which body it was made from; a body
@@ -15,21 +18,28 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from appliance.kernel import nft_text
+from appliance.kernel import nft_engines, nft_text
+from appliance.kernel.generations import Generations
+from appliance.kernel.grace import Grace
 from appliance.kernel.libnftables import NftContext, NftError
 from appliance.kernel.netlink import NETLINK_NETFILTER, Answer, Message, Netlink, messages, parse
+from appliance.kernel.nft_records import Draft, Records, RefusedError
+from appliance.kernel.nft_script import Fact, Held, Script, script
 from appliance.kernel.port import Failure
 from appliance.kernel.watching import Watcher
 from appliance.model.errors import KernelError
-from appliance.model.facts import Namespace, NftSet, NftTable
+from appliance.model.facts import Engine, Instruction, Namespace, NftSet, NftTable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 
     from appliance.kernel.namespaces import Namespaces
+    from appliance.kernel.nft_engines import Advance
+    from appliance.kernel.nft_flows import Stamp
     from appliance.state.diff import Change, Plan
 
 NFTA_GEN_ID, NFTA_GEN_PROC_PID = 1, 2
@@ -38,26 +48,20 @@ NFNLGRP_NFTABLES: Final = 7
 _NFGEN: Final = struct.pack("=BBH", 0, 0, 0)
 _QUOTE: Final = 300
 
-Fact = NftTable | NftSet
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What a namespace holds at a generation of its ruleset; no table: no comment, no sets."""
-
-    generation: int
-    table: NftTable | None
-    sets: Mapping[str, nft_text.Elements]
-    hash: str = ""
+#: A transaction that another one came before is put together again, so often.
+_ATTEMPTS: Final = 10
 
 
 class NftPort:
     """Our table in the node's namespace and in every one we made."""
 
-    def __init__(self, namespaces: Namespaces) -> None:
-        """Know nothing yet."""
+    def __init__(self, namespaces: Namespaces, start: Callable[[], int] | None = None) -> None:
+        """Know nothing yet; `start` gives the first generation of an engine that is new, any one if left out."""
         self.namespaces = namespaces
         self._netlink = Netlink(namespaces, NETLINK_NETFILTER, "nft")
+        self._grace = Grace()
+        self._records = Records(self._netlink, self._grace)
+        self._generations = Generations(namespaces, start)
         self._contexts: dict[Namespace, NftContext] = {}
         self._held: dict[Namespace, Held] = {}
         self._bodies: dict[str, str] = {}
@@ -77,7 +81,7 @@ class NftPort:
         for fact in facts:
             if isinstance(fact, NftSet):
                 self._told.add((fact.ns, fact.name))
-            elif (name := nft_text.digest(fact.body)) not in self._bodies:
+            elif isinstance(fact, NftTable) and (name := nft_text.digest(fact.body)) not in self._bodies:
                 self._bodies[name] = fact.body
                 self._held = {ns: held for ns, held in self._held.items() if held.hash != name}
 
@@ -93,7 +97,25 @@ class NftPort:
                 for name, elements in held.sets.items()
                 if elements or (ns, name) in self._told
             }
+            found.update(held.flows.engines(ns), held.flows.instructions(ns))
         return frozenset(found)
+
+    def generations(self, ns: Namespace) -> Mapping[int, int]:
+        """Return the generation of every engine of a namespace."""
+        return {engine: stamp.generation for engine, stamp in self._live(ns)}
+
+    def policies(self, ns: Namespace) -> Mapping[int, str]:
+        """Return the digest of the policy by which each engine's flows are judged."""
+        return {engine: stamp.policy for engine, stamp in self._live(ns)}
+
+    def counters(self, ns: Namespace) -> Mapping[str, tuple[int, int]]:
+        """Return packets and octets that the named counters of our table have counted."""
+        return self._records.counters(ns)
+
+    def _live(self, ns: Namespace) -> Iterator[tuple[int, Stamp]]:
+        """Yield the engines that are as they must be."""
+        flows = self._look(ns).flows
+        return ((engine, stamp) for engine in sorted(flows.stamps) if (stamp := flows.live(engine)) is not None)
 
     def apply(self, plan: Plan[Fact]) -> tuple[Failure, ...]:
         """Carry the changes out, one transaction a namespace; one that fails leaves that namespace as it was."""
@@ -112,10 +134,14 @@ class NftPort:
         self.namespaces.forget(self._forget)
         for ns in tuple(self._contexts):
             self._forget(ns)
+        self._generations.close()
+        self._grace.close()
 
     def _forget(self, ns: Namespace) -> None:
         """Let go of a namespace."""
         self._held.pop(ns, None)
+        self._generations.forget(ns)
+        self._grace.forget(ns)
         self._rests = {key: rest for key, rest in self._rests.items() if key[0] != ns}
         context = self._contexts.pop(ns, None)
         if context is not None:
@@ -148,7 +174,10 @@ class NftPort:
         known = self._rests.setdefault((ns, listing.hash), listing.rest)
         if body is None or known != listing.rest:
             body = f"# not ours any more: {listing.hash} {listing.rest}"
-        return Held(generation, NftTable(ns, body), listing.sets, listing.hash)
+        flows = self._records.read(ns, listing)
+        if flows.stamps:
+            self._grace.begin(ns)
+        return Held(generation, NftTable(ns, body), listing.sets, listing.hash, flows)
 
     def _run(self, ns: Namespace, script: str) -> str:
         """Run a script in a namespace."""
@@ -166,28 +195,95 @@ class NftPort:
             return [Failure(change.fact, error) for change in changes if change.operation != "delete"]
 
     def _apply_one(self, ns: Namespace, changes: Sequence[Change[Fact]]) -> list[Failure]:
-        """Apply the changes of one namespace in one transaction."""
+        """Apply the changes of one namespace in one transaction, or two where instructions follow."""
+        self._prepare(ns, changes)
+        if not any(isinstance(change.fact, NftTable | NftSet) for change in changes):
+            return self._apply_records(ns, changes)
+        failures = self._apply_text(ns, changes)
+        later = [change for change in changes if isinstance(change.fact, Instruction)]
+        return failures or (self._apply_records(ns, later) if later else [])
+
+    def _prepare(self, ns: Namespace, changes: Sequence[Change[Fact]]) -> None:
+        """Have no record carry a generation of an engine that has none yet: it could be the one that is given out."""
+        wanted = {change.new.number for change in changes if isinstance(change.new, Engine)}
+        if wanted:
+            flows = self._hold(ns).flows
+            known = {engine for engine, stamp in flows.stamps.items() if stamp is not None}
+            if wanted - known:
+                self._generations.clear(ns, known)
+
+    def _hold(self, ns: Namespace) -> Held:
+        """Return what was held last, without asking whether it still is."""
+        return self._held.get(ns) or self._look(ns)
+
+    def _apply_text(self, ns: Namespace, changes: Sequence[Change[Fact]]) -> list[Failure]:
+        """Apply all but instructions, unless the table is made anew."""
         held = self._look(ns)
-        after, statements = _script(ns, held, changes)
+        made = script(ns, held, changes, partial(self._generations.after, ns))
+        if held.flows.stamps:
+            self._grace.end(ns)
         try:
-            self._run(ns, "\n".join(statement.text for statement in statements) + "\n")
+            self._run(ns, "\n".join(statement.text for statement in made.statements) + "\n")
         except NftError as error:
-            return self._failures(ns, changes, statements, str(error))
+            return self._failures(ns, changes, made.statements, str(error))
         for change in changes:
             if change.operation == "delete" and isinstance(change.fact, NftSet):
                 self._told.discard((ns, change.fact.name))
-        self._settle(ns, held, after)
+        if held.flows.stamps or made.bumps:
+            self._grace.begin(ns)
+        self._settle(ns, held, made)
         return []
 
-    def _settle(self, ns: Namespace, held: Held, after: Held) -> None:
+    def _settle(self, ns: Namespace, held: Held, made: Script) -> None:
         """Remember what was written if nobody else wrote meanwhile; a new table's listing becomes its measure."""
+        after = made.after
         if after.table != held.table:
             self._held.pop(ns, None)
             if after.table is not None:
                 self._rests.pop((ns, nft_text.digest(after.table.body)), None)
             self._look(ns)
         elif self._generation(ns) == held.generation + 1:
+            for bump in made.bumps:
+                nft_engines.record(held.flows, bump)
             self._held[ns] = replace(after, generation=held.generation + 1)
+
+    def _apply_records(self, ns: Namespace, changes: Sequence[Change[Fact]]) -> list[Failure]:
+        """Apply changes of engines and instructions; put together again while somebody else writes."""
+        advance = partial(self._generations.after, ns)
+        for _ in range(_ATTEMPTS):
+            held = self._hold(ns)
+            draft = self._records.draft(ns, held.flows, changes, advance)
+            try:
+                self._commit(ns, held, draft)
+            except RefusedError as refused:
+                self._held.pop(ns, None)
+                if refused.fact is not None:
+                    return self._blame(ns, changes, refused.fact, refused.said.message, refused.said.errno)
+                continue
+            self._look_again(ns, draft, advance)
+            return []
+        error = KernelError("nft", f"{ns}: the ruleset changes all the time", errno.EAGAIN)
+        return [Failure(change.fact, error) for change in changes]
+
+    def _look_again(self, ns: Namespace, draft: Draft, advance: Advance) -> None:
+        """Judge flows again whose first packets were on their way during a transaction."""
+        for _ in range(_ATTEMPTS):
+            held = self._hold(ns)
+            try:
+                self._commit(ns, held, self._records.second_look(ns, held.flows, draft.unsettled, advance))
+            except RefusedError as refused:
+                self._held.pop(ns, None)
+                if refused.fact is not None:
+                    raise self._netlink.error(f"{ns} {_name(refused.fact)}", refused.said) from refused
+            else:
+                return
+
+    def _commit(self, ns: Namespace, held: Held, draft: Draft) -> None:
+        """Carry a draft out and remember it."""
+        if draft.messages:
+            self._records.commit(ns, held.generation, draft)
+            draft.keep(held.flows)
+            self._held[ns] = replace(held, generation=held.generation + 1)
 
     def _failures(
         self, ns: Namespace, changes: Sequence[Change[Fact]], statements: Sequence[nft_text.Statement], message: str
@@ -195,7 +291,12 @@ class NftPort:
         """Blame one fact with libnftables' words; the others of the namespace wait for it."""
         self._held.pop(ns, None)
         guilty, code = nft_text.blame(message, statements)
-        guilty = guilty or changes[0].fact
+        return self._blame(ns, changes, guilty or changes[0].fact, message, code)
+
+    def _blame(
+        self, ns: Namespace, changes: Sequence[Change[Fact]], guilty: Fact, message: str, code: int
+    ) -> list[Failure]:
+        """Name the guilty one first."""
         error = KernelError("nft", f"{ns} {_name(guilty)}: {message[:_QUOTE]}", code)
         others = KernelError("nft", f"{ns}: waits for {_name(guilty)}", code)
         first = [Failure(guilty, error)]
@@ -211,30 +312,10 @@ class NftPort:
         return None
 
 
-def _script(ns: Namespace, held: Held, changes: Sequence[Change[Fact]]) -> tuple[Held, list[nft_text.Statement]]:
-    """Return what a namespace will hold after the changes, and the script that leads there."""
-    table, sets = held.table, dict(held.sets)
-    statements: list[nft_text.Statement] = []
-    for change in changes:
-        fact = change.fact
-        if isinstance(fact, NftTable):
-            table = change.new if isinstance(change.new, NftTable) else None
-            continue
-        old = sets.pop(fact.name, frozenset())
-        new = fact.elements if change.new is not None else frozenset()
-        statements += nft_text.subtract(fact, old - new) + nft_text.add(fact, new - old)
-        sets[fact.name] = new
-    if table == held.table:
-        return replace(held, sets=sets), statements
-    if table is None:
-        assert held.table is not None  # noqa: S101 - it differs from None
-        return Held(held.generation, None, {}), [nft_text.Statement(nft_text.remove(), held.table)]
-    anew = [nft_text.table(table)]
-    for name, elements in sets.items():
-        anew += nft_text.add(NftSet(ns, name, elements), elements)
-    return Held(held.generation, table, sets), anew
-
-
 def _name(fact: Fact) -> str:
     """Name an object in errors."""
-    return f"set {fact.name}" if isinstance(fact, NftSet) else "table"
+    if isinstance(fact, NftTable):
+        return "table"
+    if isinstance(fact, Engine):
+        return f"engine {fact.number}"
+    return f"set {fact.name}" if isinstance(fact, NftSet) else f"instruction for {fact.flow}"

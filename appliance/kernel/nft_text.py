@@ -13,12 +13,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from appliance.model.marks import NFT_TABLE
+from appliance.model.marks import DISPATCH, INSTRUCTIONS, NFT_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from appliance.model.facts import NftSet, NftTable
+    from appliance.model.facts import Engine, Instruction, NftSet, NftTable
 
 TABLE: Final = f"inet {NFT_TABLE}"
 Elements = frozenset[str]
@@ -27,6 +27,8 @@ _COMMENT: Final = re.compile(r'^\tcomment "ew:(\w+)"$', re.MULTILINE)
 _SET: Final = re.compile(r"^\t(?:set|map) (\S+) \{\n(.*?)^\t\}$", re.MULTILINE | re.DOTALL)
 _ELEMENTS: Final = re.compile(r'\t\telements = \{((?:"[^"]*"|[^"}])*)\}\n?')
 _ELEMENT: Final = re.compile(r'(?:"[^"]*"|[^",])+')
+#: The chain that stamps the flows of an engine, which is none of the body's rules.
+_ENGINE: Final = re.compile(r"^\tchain engine(\d+) \{\n.*?^\t\}\n", re.MULTILINE | re.DOTALL)
 #: Sets that the packet path fills: their elements are no facts.
 _DYNAMIC: Final = re.compile(r"^\t\t(?:flags .*\b(?:dynamic|timeout)\b|timeout )", re.MULTILINE)
 #: The element's key: without what a map gives for it, and without its comment.
@@ -41,16 +43,23 @@ class Statement:
     """A piece of a script and the fact it is for."""
 
     text: str
-    fact: NftTable | NftSet
+    fact: NftTable | NftSet | Engine | Instruction
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What the kernel holds: the hash of the body it came from, the elements, and a digest of all the rest."""
+    """What the kernel holds: the hash of the body it came from, the elements, and a digest of all the rest.
+
+    Of what flow records live by (design 0004): the elements of the dispatch map, the engines whose chains there are, and
+    the address families of the maps of instructions; their keys are listed in wrong words (nft 1.0.6 keeps no typeof).
+    """
 
     hash: str
     sets: Mapping[str, Elements]
     rest: str
+    dispatch: Elements = frozenset()
+    engines: tuple[int, ...] = ()
+    families: tuple[int, ...] = ()
 
 
 def digest(text: str) -> str:
@@ -90,8 +99,16 @@ def key(element: str) -> str:
 def parse(listing: str) -> Listing:
     """Read what `nft -s list table` prints."""
     comment = _COMMENT.search(listing)
-    sets = {name: _elements(inner) for name, inner in _SET.findall(listing) if not _DYNAMIC.search(inner)}
-    return Listing(comment[1] if comment else "", sets, digest(_ELEMENTS.sub("", listing)))
+    inner = dict(_SET.findall(listing))
+    own = {DISPATCH, *INSTRUCTIONS.values()}
+    return Listing(
+        comment[1] if comment else "",
+        {name: _elements(text) for name, text in inner.items() if name not in own and not _DYNAMIC.search(text)},
+        digest(_ENGINE.sub(r"\1", _ELEMENTS.sub("", listing))),
+        _elements(inner.get(DISPATCH, "")),
+        tuple(int(number) for number in _ENGINE.findall(listing)),
+        tuple(version for version, name in INSTRUCTIONS.items() if name in inner),
+    )
 
 
 def _elements(inner: str) -> Elements:
@@ -102,7 +119,7 @@ def _elements(inner: str) -> Elements:
     return frozenset(" ".join(element.split()) for element in _ELEMENT.findall(found[1]) if element.strip())
 
 
-def blame(message: str, statements: Iterable[Statement]) -> tuple[NftTable | NftSet | None, int]:
+def blame(message: str, statements: Iterable[Statement]) -> tuple[NftTable | NftSet | Engine | Instruction | None, int]:
     """Find the statement in whose lines the first error is, and the errno that the message puts into words."""
     code = next((code for words, code in _ERRNOS if words in message), errno.EINVAL)
     found = _LINE.search(message)

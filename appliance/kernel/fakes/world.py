@@ -15,7 +15,9 @@ from appliance.model.errors import KernelError
 from appliance.model.facts import (
     HOST,
     Compose,
+    Engine,
     FdbEntry,
+    Instruction,
     Link,
     LinkAddress,
     Namespace,
@@ -46,7 +48,9 @@ class FakeWorld:
         self.links: dict[Hashable, Link] = {}
         self.entries: dict[tuple[type, Hashable], Entry] = {}
         self.sysctls: dict[Hashable, Sysctl] = {}
-        self.nft: dict[tuple[type, Hashable], NftTable | NftSet] = {}
+        self.nft: dict[tuple[type, Hashable], NftTable | NftSet | Engine | Instruction] = {}
+        #: Generations of engines, also of those that are gone while their table stands.
+        self.generations: dict[tuple[Namespace, int], int] = {}
         self.routes: dict[Hashable, Route] = {}
         self.steers: dict[Hashable, Steer] = {}
         self.down: set[tuple[Namespace, str]] = set()
@@ -72,6 +76,7 @@ class FakeWorld:
         self.sysctls = {key: fact for key, fact in self.sysctls.items() if fact.ns != ns}
         self.routes = {key: fact for key, fact in self.routes.items() if fact.ns != ns}
         self.nft = {key: fact for key, fact in self.nft.items() if fact.ns != ns}
+        self.generations = {key: number for key, number in self.generations.items() if key[0] != ns}
         self.steers = {key: fact for key, fact in self.steers.items() if fact.ns != ns}
 
     def remove_link(self, link: Link) -> None:
