@@ -84,8 +84,7 @@ class Kernel:
             "compose": FakeCompose(world),
             "routes": FakeRoutes(world),
         }
-        records = FakeConntrack() if conntrack is None else conntrack
-        return cls(FakeNamespaces(world), ports, records, FakeRouteLookup(world))
+        return cls(FakeNamespaces(world), ports, conntrack, FakeRouteLookup(world))
 
     def close(self) -> None:
         """Release what is held; the kernel stays as it is."""
