@@ -15,6 +15,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -176,8 +177,14 @@ def _state(path_or_name: str | Path) -> State:
     """Find a lab by its name, or by the file that describes it."""
     text = str(path_or_name)
     if "/" in text or text.endswith((".yml", ".yaml")):
-        return State(topology.lab_name(_read(Path(text)), text))
+        return State(_name_of(_read(Path(text)), text))
     return State(text)
+
+
+@lru_cache(maxsize=8)
+def _name_of(content: str, file: str) -> str:
+    """Return the name of a lab; whoever looks at a zone asks for its nodes many times a second."""
+    return topology.lab_name(content, file)
 
 
 def _not_up(state: State) -> OperatorError:
