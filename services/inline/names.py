@@ -15,7 +15,6 @@ from appliance.model.marks import DEVICE_PREFIX, INLINE_PREFIX, SIDE_SOUTH, inli
 
 Side = Literal["north", "south"]
 SIDES: Final[tuple[Side, Side]] = ("north", "south")
-OTHER: Final[dict[Side, Side]] = {"north": "south", "south": "north"}
 
 
 def edge_namespace(edge: str) -> Namespace:

@@ -11,16 +11,13 @@ from collections.abc import Iterable, Iterator
 from ipaddress import collapse_addresses
 from typing import Final
 
-from appliance.model.facts import Engine, Fact, Namespace, Network, NftSet, NftTable
+from appliance.model.facts import Engine, Fact, Namespace, Network, NftTable
 from appliance.model.inline import Inline, InlineEngine, InlineRule
 from appliance.model.marks import (
     ACTION_MASK,
     ACTION_SHIFT,
     DECIDED,
     DISPATCH,
-    ENGINE_SHIFT,
-    GENERATION_SHIFT,
-    GENERATIONS,
     JUDGED_MASK,
     SIDE_SOUTH,
     VERDICTS,
@@ -67,11 +64,9 @@ _NEAR: Final = (
 
 
 def engine_facts(ns: Namespace, edge: Inline, engines: tuple[str, ...]) -> Iterator[Fact]:
-    """Return the table of a namespace, and what stands in it, for the engines that judge there."""
+    """Return the table of a namespace and the engines that judge there; the port fills dispatch and stamps."""
     here = {name: edge.engines[name] for name in engines}
     yield NftTable(ns, body(edge, here.values()))
-    words = (word for engine in here.values() for word in _words(engine))
-    yield NftSet(ns, DISPATCH, frozenset(words))
     for engine in here.values():
         yield Engine(ns, engine.id, policy(engine))
 
@@ -103,7 +98,7 @@ def body(edge: Inline, engines: Iterable[InlineEngine]) -> str:
         _chain("act", f"ct mark & 0x{ACTION_MASK:08x} vmap {{ {_acts()} }}"),
     ]
     for engine in engines:
-        lines.append(_chain(engine_chain(engine.id), *_stamp(engine)))
+        lines.append(_chain(engine_chain(engine.id)))
         lines += (_chain(_rules_chain(engine, side), *_rules(engine, side)) for side in SIDES)
     return "\n".join([*lines, _judge(engines)])
 
@@ -162,20 +157,6 @@ def _networks(word: str, field: str, networks: tuple[Network, ...]) -> Iterator[
 
 def _acts() -> str:
     return ", ".join(f"0x{action << ACTION_SHIFT:08x} : {verdict}" for action, verdict in VERDICTS.items())
-
-
-def _base(engine: InlineEngine) -> int:
-    generation = int(policy(engine)[:8], 16) % GENERATIONS + 1
-    return generation << GENERATION_SHIFT | engine.id << ENGINE_SHIFT
-
-
-def _stamp(engine: InlineEngine) -> tuple[str, ...]:
-    return f"ct mark set meta mark and 0x00000fff or 0x{_base(engine):08x}", "goto act"
-
-
-def _words(engine: InlineEngine) -> Iterator[str]:
-    for action, verdict in VERDICTS.items():
-        yield f"0x{_base(engine) | action << ACTION_SHIFT:08x} : {verdict}"
 
 
 def _chain(name: str, *statements: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from appliance.control.reconcile import Outcome, Reconciler
 from appliance.kernel.kernel import Kernel
+from appliance.kernel.links import LinksPort
 from appliance.kernel.namespaces import Namespaces
-from appliance.model.facts import HOST, Fact, Namespace
+from appliance.model.facts import HOST, Fact, Link, Namespace
 from services.inline.compile import Held, compile_inline
+from services.inline.mirror import Mirror
 from tests.support.intents import Tree, intent, pair
 from tests.support.waiting import eventually
 
@@ -59,6 +62,19 @@ class Rows:
         assert outcome.pending == ()
         assert outcome.done
         return outcome
+
+    def start(self, made: Tree) -> None:
+        """Lead the kernel to an intent, and wait until every bridge has seen that its ports have carriers."""
+        self.apply(made)
+        ports = {(link.ns, link.name) for link in self.facts if isinstance(link, Link) and link.master}
+
+        def forwarding() -> bool:
+            for ns, name in ports:
+                state = self.world.run(ns, "bridge", "-d", "link", "show", "dev", name)
+                assert "state forwarding" in state, f"{ns}/{name}: {state}"
+            return True
+
+        eventually(forwarding, within=10)
 
     def entries(self, ns: str = "inl-dmz") -> list[CtEntry]:
         """Return the flow records of a namespace."""
@@ -114,6 +130,10 @@ class Rows:
             self.road(north, ends[1], f"w{wire}", south)
             self.road(south, ends[0], f"w{wire}", north)
         return ends
+
+    def carrier(self, router: str, device: str) -> bool:
+        """Tell whether a router's device is connected."""
+        return "LOWER_UP" in self.run(router, "ip", "link", "show", device)
 
     # -- traffic ------------------------------------------------------------------------------------------------------
 
@@ -195,6 +215,34 @@ class Tap:
     def send(self, frame: bytes) -> None:
         """Send a frame."""
         self.socket.send(frame)
+
+
+class Mirroring:
+    """What the daemon does with carriers: look, decide, compile, apply."""
+
+    def __init__(self, edge: Rows, made: Tree) -> None:
+        """Start as a daemon does."""
+        self.edge, self.made = edge, made
+        links = edge.kernel.ports["links"].read()
+        self.mirror = Mirror.of(intent(made), "h1", None, links)
+
+    def look(self) -> None:
+        """Look once."""
+        links = self.edge.kernel.ports["links"]
+        assert isinstance(links, LinksPort)
+        before = self.mirror.held
+        self.mirror = self.mirror.see(links.carriers(self.mirror.namespaces), time.monotonic())
+        if self.mirror.held != before:
+            self.edge.apply(self.made, self.mirror.held)
+
+    def until(self, true: Callable[[], bool]) -> None:
+        """Look until something is so."""
+
+        def probe() -> bool:
+            self.look()
+            return true()
+
+        eventually(probe, within=10)
 
 
 @contextmanager
