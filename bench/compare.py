@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,14 +17,18 @@ Rows = list[Row]
 K = TypeVar("K", bound=Hashable)
 
 
-def turns(variants: Mapping[K, Callable[[], float]], rounds: int) -> dict[K, list[float]]:
-    """Measure every variant once a round, each round beginning with another one."""
+def turns(variants: Mapping[K, Callable[[], float]], rounds: int, tries: int = 1) -> dict[K, list[float]]:
+    """Measure the variants alternately; of each round keep the least of so many tries: what disturbs only adds."""
     seen: dict[K, list[float]] = defaultdict(list)
-    names = list(variants)
-    for number in range(rounds):
-        first = number % len(names)
-        for name in names[first:] + names[:first]:
-            seen[name].append(variants[name]())
+    order = deque(variants)
+    for _ in range(rounds):
+        measured: dict[K, list[float]] = defaultdict(list)
+        for _ in range(tries):
+            for name in order:
+                measured[name].append(variants[name]())
+            order.rotate(-1)
+        for name, values in measured.items():
+            seen[name].append(min(values))
     return seen
 
 

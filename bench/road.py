@@ -2,7 +2,6 @@
 
 One end of a wire leads to the other, so nothing else is needed: what the router sends is dropped at the egress hook of
 the device, before it is on the wire. Variants to compare have a road each, so that they take turns without reloading.
-Flow records and hash of records are raised for as long as they are needed and put back.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from appliance.kernel.conntrack import KernelConntrack
 from appliance.model.facts import Namespace
-from bench.packets import MAC, Generator, Stream
+from bench.packets import MAC, TCP, Generator, Stream, handshake
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +28,8 @@ CLIENT6, SERVER6 = ip_address("fd00:1::2"), ip_address("fd00:2::2")
 #: UDP from clients to a server: the first of as many flows as are asked for.
 FLOW: Final = Stream(CLIENT, 1024, SERVER, 9000)
 FLOW6: Final = Stream(CLIENT6, 1024, SERVER6, 9000)
+#: More packets than the router sends by itself.
+_PROOF: Final = 50
 _PACKETS: Final = re.compile(r"counter packets (\d+)")
 _NEIGHBOUR: Final = "02:00:00:00:00:ee"
 _SINK: Final = """table netdev sink {
@@ -58,16 +59,19 @@ class Road:
         """Have the router receive packets from the side they come from; return the nanoseconds that each one took."""
         return self.generator.send(self.ns, OUT if stream.answers else IN, stream, count)
 
-    def establish(self, stream: Stream) -> None:
-        """Open every flow of a UDP stream: a packet there, one back, and one more."""
-        for each in (stream, stream.back(), stream):
+    def establish(self, stream: Stream) -> Stream:
+        """Open every flow of a stream: a packet there and one back, or a handshake; return what may follow."""
+        opening = handshake(stream) if stream.protocol == TCP else (stream, stream.back(), stream)
+        for each in opening:
             self.send(each, stream.flows)
+        return opening[-1]
 
     def proves(self, stream: Stream) -> None:
         """See that packets of a stream come through; whoever measures what is dropped early measures nothing."""
         before = self._through()
-        self.send(stream, 10)
-        assert self._through() == before + 10, f"{stream} does not come through"
+        self.send(stream, _PROOF)
+        # The router itself sends a few (RFC 4861).
+        assert self._through() >= before + _PROOF, f"{stream} does not come through"
 
     def _through(self) -> int:
         """Count what the router has sent."""
@@ -84,24 +88,15 @@ class Road:
 
 
 @contextmanager
-def _sysctls(values: dict[Path, int]) -> Iterator[None]:
-    """Raise what is lower, and put it back."""
-    before = {path: int(path.read_text()) for path in values}
+def many_records(count: int) -> Iterator[None]:
+    """Let namespaces hold so many flow records each: the limit is one for the machine, and is put back."""
+    limit = Path("/proc/sys/net/netfilter/nf_conntrack_max")
+    before = int(limit.read_text())
+    limit.write_text(str(max(before, count + count // 4)))
     try:
-        for path, value in values.items():
-            path.write_text(str(max(value, before[path])))
         yield
     finally:
-        for path, value in before.items():
-            path.write_text(str(value))
-
-
-@contextmanager
-def many_records(count: int) -> Iterator[None]:
-    """Let namespaces hold so many flow records each; the limit is one for the machine, like the hash."""
-    base = Path("/proc/sys/net/netfilter")
-    with _sysctls({base / "nf_conntrack_max": count + count // 4, base / "nf_conntrack_buckets": count}):
-        yield
+        limit.write_text(str(before))
 
 
 def build(place: Place, name: str, generator: Generator) -> Road:
