@@ -64,13 +64,13 @@ class Road:
     world: World
     talks: list[Talk] = field(default_factory=list)
     tracker: KernelConntrack = field(init=False)
-    fence: Talk = field(init=False)
+    fences: dict[int, Talk] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Build, and open the fence."""
+        """Build, and open the fences."""
         build(self.world)
         self.tracker = KernelConntrack(self.world.namespaces)
-        self.fence = self.talk(9000, FENCE)
+        self.fences = {version: self.talk(9000, FENCE, version) for version in (4, 6)}
 
     def talk(self, source: int, destination: int, version: int = 4) -> Talk:
         """Open both ends of a flow."""
@@ -101,14 +101,19 @@ class Road:
 
     def _arrives(self, end: socket.socket) -> bool:
         """Tell whether a datagram waits here, once all that was sent is through."""
-        if not select.select([end], [], [], 0)[0]:
-            self.fence.client.send(b"fence")
-            assert select.select([self.fence.server], [], [], PATIENCE)[0], "the fence lets through"
-            self.fence.server.recv(64)
-        waits = bool(select.select([end], [], [], 0)[0])
-        if waits:
-            end.recv(64)
-        return waits
+        if not _waits(end, 0):
+            self.pass_through(4 if end.family == socket.AF_INET else 6)
+        if not _waits(end, 0):
+            return False
+        end.recv(64)
+        return True
+
+    def pass_through(self, version: int = 4) -> None:
+        """Return when a datagram that is sent now has arrived, and with it all that was sent before."""
+        fence = self.fences[version]
+        fence.client.send(b"fence")
+        assert _waits(fence.server, PATIENCE), "the fence lets through"
+        fence.server.recv(64)
 
     def mark(self, talk: Talk) -> Mark | None:
         """Return the mark of a flow's record."""
@@ -120,3 +125,8 @@ class Road:
         for talk in self.talks:
             talk.client.close()
             talk.server.close()
+
+
+def _waits(end: socket.socket, seconds: float) -> bool:
+    """Tell whether a datagram waits, or comes in time."""
+    return bool(select.select([end], [], [], seconds)[0])
