@@ -8,16 +8,17 @@ what comes out depends on the content of the rules, never on the order of a mapp
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from appliance.model.errors import Finding, InternalError, OperatorError
 from services.rules.order import Precedence, bits, numbered
-from services.rules.plan import STAGE_COST, Plan, Planner
+from services.rules.plan import STAGE_COST, Key, Plan, Planner
 from services.rules.regions import Cutter, TooManyError, field_order
 from services.rules.relations import Relations
-from services.rules.rule import FIELDS, Box, Field, Index, Match, Packet, RuleId
+from services.rules.rule import FIELDS, Box, Field, Index, Match, Packet, RuleId, Spans
 
 MOST_REGIONS: Final = 500_000
 MOST_STAGES: Final = 16
@@ -25,6 +26,8 @@ MOST_STAGES: Final = 16
 SETS: Final = 2**20 - 1
 #: What an element that matches the first field costs, in regions (a look-up in a stage is as dear as about 16 of them).
 _CROWD_COST: Final = STAGE_COST // 16
+#: A value is broad if more than so many others begin inside it.
+_BROAD: Final = 8
 
 
 class RulesMultiplyError(OperatorError):
@@ -98,7 +101,7 @@ class _Compiler:
     """One compile: rules are numbers, sets of rules are masks."""
 
     def __init__(self, rules: Mapping[RuleId, Match], indexes: Collection[Index], most: int) -> None:
-        matches = {rule: rules[rule].merged() for index in indexes for rule in index}
+        matches = {rule: rules[rule].merged() for rule in set().union(*indexes)}
         held = [tuple(rule for rule in index if all(matches[rule])) for index in indexes]
         self._names = numbered(held)
         self._matches = [matches[name] for name in self._names]
@@ -108,34 +111,37 @@ class _Compiler:
         self._most = most
 
     def stages(self, most_stages: int) -> Stages:
-        """Try the plans, the cheapest first, until no other can be cheaper."""
+        """Try the plans with few regions first: most that is tried in vain is given up early."""
         if not self._names:
             return Stages(())
         planner = Planner(self._relations, self._precedence, self._keys(), most_stages)
-        best: tuple[int, list[Cutting]] | None = None
-        for plan in planner.plans():
-            if best and best[0] <= plan.cost:
+        plans = planner.plans()
+        budget = 4 * (len(self._names) + plans[0].cost)
+        while not (best := self._best(plans, min(budget, self._most))):
+            if budget >= self._most:
+                raise RulesMultiplyError.among(self._worst(planner.crossings), self._most)
+            budget *= 8
+        return self._named(best)
+
+    def _best(self, plans: Sequence[Plan], budget: int) -> list[Cutting]:
+        """Return the cheapest of the plans that need no more regions than this; nothing if all need more."""
+        best: list[Cutting] = []
+        cost = 0
+        for plan in plans:
+            if best and cost <= plan.cost:
                 break
-            cuttings = self._cut(plan, min(self._most, best[0]) if best else self._most)
-            cost = sum(cutting.cost for cutting in cuttings or ())
-            if cuttings and (best is None or cost < best[0]):
-                best = cost, cuttings
-        if best is None:
-            raise RulesMultiplyError.among(self._worst(planner.crossings), self._most)
-        return self._named(best[1])
+            if cuttings := self._cut(plan, min(budget, cost) if best else budget):
+                new = sum(cutting.cost for cutting in cuttings)
+                if not best or new < cost:
+                    best, cost = cuttings, new
+        return best
 
-    def _keys(self) -> list[tuple[tuple[bool, ...], RuleId]]:
-        """Give each rule its kind: in which fields it is as wide as all rules together."""
-        hulls = [
-            (min(match[field][0][0] for match in self._matches), max(match[field][-1][1] for match in self._matches))
-            for field in (0, 1, 3, 2)
-        ]
-        return [
-            (tuple(match[field] == (hull,) for field, hull in zip((0, 1, 3, 2), hulls, strict=True)), name)
-            for match, name in zip(self._matches, self._names, strict=True)
-        ]
+    def _keys(self) -> list[Key]:
+        """Give each rule its kind: in which fields it is broad, beside the others."""
+        broad = [_broad([match[field] for match in self._matches]) for field in (0, 1, 3, 2)]
+        return list(zip(zip(*broad, strict=True), self._names, strict=True))
 
-    def _cut(self, plan: Plan, most: int) -> list[Cutting] | None:
+    def _cut(self, plan: Plan, most: int) -> list[Cutting]:
         """Cut every stage of a plan; nothing if that takes more regions than allowed."""
         made: list[Cutting] = []
         for stage in plan.stages:
@@ -144,7 +150,7 @@ class _Compiler:
             try:
                 made.append(Cutting(cutter, cutter.cut(stage), order))
             except TooManyError:
-                return None
+                return []
         return made
 
     def _worst(self, crossings: Sequence[int], count: int = 10) -> tuple[RuleId, ...]:
@@ -189,6 +195,13 @@ class Cutting:
         """Return what the stage costs: its look-up, its regions, and the elements that match the first field."""
         crowd = max(self.cutter.sizes[piece[2]] for piece in self.cutter.nodes[self.root])
         return STAGE_COST + self.size + _CROWD_COST * crowd
+
+
+def _broad(values: Sequence[Spans]) -> list[int]:
+    """Tell how broad each value is beside the others."""
+    starts = sorted({span[0] for value in values for span in value})
+    inside = [sum(bisect_right(starts, high) - bisect_right(starts, low) for low, high in value) for value in values]
+    return [(count > _BROAD) + (count > _BROAD and 2 * count > len(starts)) for count in inside]
 
 
 def number_sets(sets: Collection[tuple[RuleId, ...]]) -> dict[tuple[RuleId, ...], int]:

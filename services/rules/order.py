@@ -13,11 +13,11 @@ from services.rules.rule import Index, RuleId
 
 
 def bits(mask: int) -> Iterator[int]:
-    """Yield the numbers of the bits that are set."""
+    """Yield the numbers of the bits that are set, the highest first: that bit is found without a walk."""
     while mask:
-        low = mask & -mask
-        yield low.bit_length() - 1
-        mask ^= low
+        number = mask.bit_length() - 1
+        yield number
+        mask ^= 1 << number
 
 
 def numbered(indexes: Collection[Index]) -> list[RuleId]:
@@ -59,7 +59,7 @@ class Precedence:
         finished: list[int] = []
         left = (1 << len(self.before)) - 1
         while left:
-            left = _walk((left & -left).bit_length() - 1, left, self.after, finished.append)
+            left = _walk(left.bit_length() - 1, left, self.after, finished.append)
         left = (1 << len(self.before)) - 1
         found = []
         for number in reversed(finished):

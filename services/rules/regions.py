@@ -55,9 +55,12 @@ class Cutter:
 
     def _solve(self, level: int, active: int) -> int:
         """Return the number of the answer for the rules that are left at this field."""
-        known = self._known[level].get(active)
+        alone = active & (active - 1) == 0
+        key = -active.bit_length() if alone else active
+        known = self._known[level].get(key)
         if known is None:
-            known = self._known[level][active] = self._number(level, self._pieces(level, active))
+            pieces = self._alone(level, active) if alone else self._pieces(level, active)
+            known = self._known[level][key] = self._number(level, pieces)
         return known
 
     def _pieces(self, level: int, active: int) -> tuple[Piece, ...]:
@@ -81,6 +84,13 @@ class Cutter:
             inside ^= toggles[point]
             low = point
         return tuple(pieces)
+
+    def _alone(self, level: int, active: int) -> tuple[Piece, ...]:
+        """Answer for one rule: nothing is to be cut."""
+        answer = self._next(level + 1, active)
+        spans = self._values[level][active.bit_length() - 1]
+        self._spend(len(spans))
+        return tuple((low, high, answer) for low, high in spans)
 
     def _next(self, level: int, inside: int) -> int:
         visible = self._visible(level, inside)
@@ -128,9 +138,10 @@ def _whole(values: Sequence[Sequence[tuple[Span, ...]]]) -> list[int]:
 def field_order(matches: Sequence[Match]) -> tuple[int, ...]:
     """Put the fields in order: first the one of which a value is shared by the fewest rules.
 
-    A look-up pays for each element that matches the first field. Rounded, so that one more rule seldom changes it.
+    A look-up pays for each element that matches the first field. Rounded, and equal for few rules, because another
+    order is another table, and a new table is more work than a new element.
     """
-    crowds = {field: _crowd([match[field] for match in matches]).bit_length() // 2 for field in range(4)}
+    crowds = {field: max(0, _crowd([match[field] for match in matches]).bit_length() - 5) // 2 for field in range(4)}
     return tuple(sorted(crowds, key=lambda field: (crowds[field], (0, 1, 3, 2)[field])))
 
 
