@@ -29,7 +29,7 @@ from appliance.model.facts import (
 from appliance.model.intent import Intent, Vpc
 from appliance.model.marks import PROTO_BOX, VXLAN_OVERHEAD, VXLAN_PORT, vpc_zone
 from services.balance import compile_vips
-from services.feature import EdgeParts, Runtime
+from services.feature import Chain, EdgeParts, Runtime
 from services.firewall import compile_firewall
 from services.nat import compile_floating, compile_snat
 from services.place import LAN, OVERLAY_DEVICE, OVERLAY_LENGTH, UPLINK, Place, overlay_address, overlay_mac
@@ -61,7 +61,7 @@ def compile_edge(intent: Intent, node: str, name: str, runtime: Runtime) -> Edge
             compile_floating(place, vpc),
             compile_vips(place, vpc, runtime.down),
             compile_snat(place, vpc, runtime.blocks.get(name, ())),
-            compile_firewall(place, vpc),
+            compile_firewall(place, vpc, runtime),
         )
     )
     facts: tuple[Fact, ...] = (
@@ -74,6 +74,7 @@ def compile_edge(intent: Intent, node: str, name: str, runtime: Runtime) -> Edge
         *parts.routes,
         NftTable(place.ns, table(place, parts)),
         *parts.sets,
+        *parts.facts,
     )
     return Edge(facts, (*parts.advertisements, *_guests(place, vpc)))
 
@@ -124,6 +125,8 @@ def _sysctls(place: Place) -> Iterator[Fact]:
         f"net.ipv4.conf.{LAN}.proxy_arp": "1",
         # Answers ARP for a guest on the same bridge too: isolated ports cannot answer each other.
         f"net.ipv4.conf.{LAN}.proxy_arp_pvlan": "1",
+        # Without this the kernel thinks for up to 0.8 s before it answers for another: somebody else might.
+        f"net.ipv4.neigh.{LAN}.proxy_delay": "0",
         f"net.ipv4.conf.{LAN}.send_redirects": "0",
         "net.ipv4.conf.all.send_redirects": "0",
         "net.netfilter.nf_conntrack_tcp_loose": "1",
@@ -145,17 +148,12 @@ def _guests(place: Place, vpc: Vpc) -> Iterator[Advertisement]:
 def table(place: Place, parts: EdgeParts) -> str:
     """Write the body of the namespace's nft table."""
     zone = f"ct zone set {vpc_zone(place.vpc_id)}"
+    accept = "policy accept"
+    nat = f"type nat hook {{}} priority {{}}; {accept}"
     chains = (
-        ("tracked", "filter hook prerouting priority raw; policy accept", (zone,)),
-        ("tracked_local", "filter hook output priority raw; policy accept", (zone,)),
-        ("prerouting", "nat hook prerouting priority dstnat; policy accept", parts.prerouting),
-        ("forward", "filter hook forward priority filter; policy drop", parts.forward),
-        ("postrouting", "nat hook postrouting priority srcnat; policy accept", parts.postrouting),
+        Chain("tracked", (zone,), f"type filter hook prerouting priority raw; {accept}"),
+        Chain("tracked_local", (zone,), f"type filter hook output priority raw; {accept}"),
+        Chain("prerouting", parts.prerouting, nat.format("prerouting", "dstnat")),
+        Chain("postrouting", parts.postrouting, nat.format("postrouting", "srcnat")),
     )
-    written = (_chain(name, f"type {hook}", statements) for name, hook, statements in chains)
-    return "\n".join([*parts.declarations, *written])
-
-
-def _chain(name: str, header: str, statements: tuple[str, ...]) -> str:
-    lines = "".join(f"  {statement}\n" for statement in statements)
-    return f"chain {name} {{\n  {header};\n{lines}}}"
+    return "\n".join([*parts.declarations, *(chain.text for chain in (*parts.chains, *chains))])

@@ -37,7 +37,6 @@ class EdgeParts:
 
     declarations: tuple[str, ...] = ()
     prerouting: tuple[str, ...] = ()
-    forward: tuple[str, ...] = ()
     postrouting: tuple[str, ...] = ()
     chains: tuple[Chain, ...] = ()
     sets: tuple[NftSet, ...] = ()

@@ -1,68 +1,184 @@
-"""The stateful firewall of a VPC: first match decides, replies of allowed flows pass, defaults by direction.
+"""The stateful firewall of a VPC: every guest's port has an ordered index into the rules of the VPC (design 0004).
 
-Every guest's traffic is routed by the edge, also between guests of one host, so one forward chain sees all of it, on
-the host of either end.
+Every guest's traffic is routed by the edge, also between guests of one host, so each flow is judged at the port of its
+source and at that of its destination, where these stand on this host; both must allow it. Guests whose indexes are
+equal are one group, and flows of one group's guests are one engine: what is judged again together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from ipaddress import IPv4Network, collapse_addresses
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address
 
-from appliance.model.facts import NftSet
+from appliance.model.facts import Engine, NftSet
 from appliance.model.intent import Vpc
-from appliance.model.policy import Rule
-from services.feature import EdgeParts
-from services.place import LAN, OVERLAY_DEVICE, Place
+from appliance.model.marks import ACTION_MASK, ACTION_SHIFT, ENGINES, Action, engine_chain
+from services.feature import Chain, EdgeParts, Runtime
+from services.flows import program
+from services.place import LAN, Place
+from services.policy import Policy, policy
+from services.rules.compile import Stages, compile_rules
+from services.rules.rule import RuleId
 
-_VERDICT = {"allow": "accept", "deny": "drop", "reject": "reject with icmpx admin-prohibited"}
+#: Engine of flows that have no guest of this host at either end.
+NOBODY = 1
+#: Groups beyond which it is not worth while to tell apart which rules of one group reach which other.
+MANY = 32
+#: Decisions after which the port at the other end need not be asked.
+_REFUSED = f"meta mark & {ACTION_MASK:#x} == {{ {Action.DENY << ACTION_SHIFT:#x}, {Action.REJECT << ACTION_SHIFT:#x} }}"
+_PLAIN = f"meta mark & {ACTION_MASK:#x} == {Action.ALLOW << ACTION_SHIFT:#x}"
+_DEFAULTS = ("internal", "inbound", "outbound")
 
 
-def compile_firewall(place: Place, vpc: Vpc) -> EdgeParts:
-    """Return the forward chain; guests that stand here may use no address but their own."""
-    guests = frozenset(str(guest.address) for guest in vpc.guests.values() if guest.host == place.node)
-    return EdgeParts(
-        declarations=("set local_guests { type ipv4_addr; }",),
-        forward=(
-            f'iifname "{LAN}" ip saddr != @local_guests drop',
-            "ct state established,related accept",
-            "ct state invalid drop",
-            *(_statement(place, vpc, rule) for rule in vpc.firewall.rules),
-            *_defaults(place, vpc),
-        ),
-        sets=(NftSet(place.ns, "local_guests", guests),),
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Guests of this host with one index.
+
+    `engine` is 2 and more: the place of the group's first guest among all guests here, so that a guest that gets rules
+    of its own changes the engine of no other.
+    """
+
+    engine: int
+    order: tuple[RuleId, ...]
+    guests: tuple[IPv4Address, ...]
+
+
+def local(place: Place, vpc: Vpc) -> dict[str, IPv4Address]:
+    """Return the guests that stand here, in order of name."""
+    return {name: guest.address for name, guest in sorted(vpc.guests.items()) if guest.host == place.node}
+
+
+def groups(place: Place, vpc: Vpc, rules: Policy) -> tuple[Group, ...]:
+    """Gather guests by index; beyond the last engine, groups share engines and nothing else."""
+    found: dict[tuple[RuleId, ...], tuple[int, list[IPv4Address]]] = {}
+    for position, (name, address) in enumerate(local(place, vpc).items()):
+        engine = NOBODY + 1 + position % (ENGINES - NOBODY)
+        found.setdefault(rules.order(name), (engine, []))[1].append(address)
+    return tuple(Group(engine, order, tuple(members)) for order, (engine, members) in found.items())
+
+
+def compile_firewall(place: Place, vpc: Vpc, runtime: Runtime | None = None) -> EdgeParts:
+    """Return the program that judges the flows of a VPC on one host."""
+    rules = policy(place, vpc, (runtime or Runtime()).nodes_down)
+    here = groups(place, vpc, rules)
+    matches = {rule: rules.matches[rule] for group in here for rule in group.order}
+    stages = compile_rules(matches, tuple(group.order for group in here))
+    return EdgeParts.merge(
+        (
+            program.base(_slow(), rules.rates, links=bool(vpc.service_nodes)),
+            program.rules({4: stages}, place.ns),
+            *_indexes(place, rules, here, stages),
+            _decide(place, vpc, rules, here),
+            EdgeParts(facts=tuple(_engines(place, vpc, rules, here))),
+        )
     )
 
 
-def _defaults(place: Place, vpc: Vpc) -> Iterator[str]:
-    inside = f'{{ "{LAN}", "{OVERLAY_DEVICE}" }}'
-    yield f"iifname {inside} oifname {inside} {_VERDICT[vpc.firewall.internal]}"
-    yield f'iifname "{place.uplink}" {_VERDICT[vpc.firewall.inbound]}'
-    yield f'oifname "{place.uplink}" {_VERDICT[vpc.firewall.outbound]}'
+def _slow() -> tuple[str, ...]:
+    return ("fib daddr type { local, broadcast, multicast } accept", "meta nfproto != ipv4 drop")
 
 
-def _statement(place: Place, vpc: Vpc, rule: Rule) -> str:
-    terms = [
-        *_side(place, vpc, rule.source, "iifname", "saddr"),
-        *_side(place, vpc, rule.destination, "oifname", "daddr"),
-    ]
-    if rule.protocol != "any":
-        ports = f"dport {{ {', '.join(map(_port, rule.ports))} }}" if rule.ports else ""
-        terms.append(f"{rule.protocol} {ports}" if ports else f"meta l4proto {rule.protocol}")
-    return " ".join([*terms, _VERDICT[rule.action]])
+def _indexes(place: Place, rules: Policy, here: tuple[Group, ...], stages: Stages) -> Iterator[EdgeParts]:
+    """One index a group, and empty ones where a group may come to be: the table need not be made anew for it."""
+    for position in range(program.room(len(here))):
+        order = here[position].order if position < len(here) else ()
+        yield program.index({4: stages}, place.ns, _port(position), order, rules.words, "goto defaults")
 
 
-def _port(text: str) -> str:
-    """Write a port or a range for nft, which reads a leading zero as octal."""
-    return "-".join(str(int(part)) for part in text.split("-"))
+def _port(position: int) -> str:
+    return f"port{position}"
 
 
-def _side(place: Place, vpc: Vpc, terms: tuple[str, ...], device: str, field: str) -> Iterator[str]:
-    """Match one side; `outside` is a device, so it cannot be joined with addresses in one statement: it is theirs."""
-    if not terms:
-        return
-    if "outside" in terms:
-        yield f'{device} "{place.uplink}"'
-        return
-    networks = [IPv4Network(vpc.guests[t].address) if t in vpc.guests else IPv4Network(t) for t in terms]
-    yield f"ip {field} {{ {', '.join(str(network) for network in collapse_addresses(networks))} }}"
+def _decide(place: Place, vpc: Vpc, rules: Policy, here: tuple[Group, ...]) -> EdgeParts:
+    own = [(address, position, group) for position, group in enumerate(here) for address in group.guests]
+    elements = {
+        "local_guests": (str(address) for address, _, _ in own),
+        "ports": (f"{address} : jump {_port(position)}" for address, position, _ in own),
+        "engines": (f"{address} : goto {engine_chain(group.engine)}" for address, _, group in own),
+        "defaults": (
+            f"{number:#010x} : {program.word(_action(getattr(vpc.firewall, default))):#010x}"
+            for number, default in enumerate(_DEFAULTS, 1)
+        ),
+    }
+    again = (f"{_PLAIN} ct original ip saddr vmap @ports",) if rules.special else ()
+    decide = (
+        f'ct direction original iifname "{LAN}" ct original ip saddr != @local_guests counter name spoofed drop',
+        f'ct direction original iifname "{place.uplink}" ct original ip saddr {vpc.subnet} counter name spoofed drop',
+        "meta mark set 0",
+        *program.instructions(),
+        program.goto_decided("stamp"),
+        "ct original ip saddr vmap @ports",
+        f"{_REFUSED} goto stamp",
+        "ct reply ip saddr vmap @ports",
+        # Both ports allow it: what the source's port wants besides (a redirect, a limit) must not be lost.
+        *again,
+        "meta mark 0 jump defaults",
+        "goto stamp",
+    )
+    stamp = (
+        "ct reply ip saddr vmap @engines",
+        "ct original ip saddr vmap @engines",
+        f"goto {engine_chain(NOBODY)}",
+    )
+    used = program.room(len(local(place, vpc))) + NOBODY
+    return EdgeParts(
+        declarations=(
+            "set local_guests { type ipv4_addr; }",
+            "map ports { type ipv4_addr : verdict; }",
+            "map engines { type ipv4_addr : verdict; }",
+            "map defaults { type mark : mark; }",
+        ),
+        chains=(
+            Chain("defaults", tuple(_defaults(vpc))),
+            *program.engines(range(1, min(used, ENGINES) + 1)),
+            Chain("stamp", stamp),
+            Chain("decide", decide),
+        ),
+        sets=tuple(NftSet(place.ns, name, frozenset(values)) for name, values in elements.items()),
+    )
+
+
+def _action(default: str) -> Action:
+    return Action.ALLOW if default == "allow" else Action.DENY
+
+
+def _defaults(vpc: Vpc) -> Iterator[str]:
+    yield "counter name unmatched"
+    yield "meta mark set 1"
+    yield f"ct original ip saddr != {vpc.subnet} meta mark set 2"
+    yield f"ct original ip saddr {vpc.subnet} ct reply ip saddr != {vpc.subnet} meta mark set 3"
+    yield "meta mark set meta mark map @defaults"
+
+
+def _engines(place: Place, vpc: Vpc, rules: Policy, here: tuple[Group, ...]) -> Iterator[Engine]:
+    """Name what each engine's flows are judged by: their own index, and what other ports send to their guests."""
+    common = [str(vpc.subnet), *(getattr(vpc.firewall, default) for default in _DEFAULTS)]
+    whole = {group.order: _digest(rules.digest[rule] for rule in group.order) for group in here}
+    members: dict[int, list[Group]] = {NOBODY: []}
+    for group in here:
+        members.setdefault(group.engine, []).append(group)
+    for number, sharing in sorted(members.items()):
+        parts = list(common)
+        for group in sharing:
+            parts += [whole[group.order], *map(str, sorted(group.guests))]
+            senders: dict[str, list[IPv4Address]] = {}
+            for other in here:
+                if other is not group:
+                    senders.setdefault(_towards(rules, other, group, whole, here), []).extend(other.guests)
+            parts += [f"{rule} {sorted(guests)}" for rule, guests in sorted(senders.items())]
+        yield Engine(place.ns, number, _digest(parts))
+
+
+def _towards(
+    rules: Policy, source: Group, group: Group, whole: Mapping[tuple[RuleId, ...], str], here: tuple[Group, ...]
+) -> str:
+    """Name the rules of one group's ports that can match flows to another's guests; all of them, among very many."""
+    if len(here) > MANY:
+        return whole[source.order]
+    return _digest(rules.digest[r] for r in source.order if any(rules.reaches(r, guest) for guest in group.guests))
+
+
+def _digest(parts: Iterable[str]) -> str:
+    return hashlib.blake2b("\0".join(parts).encode(), digest_size=12).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from ipaddress import IPv4Network
 from typing import Any
 
@@ -10,10 +11,10 @@ import pytest
 from appliance.model.composed import Composed, Kind
 from appliance.model.facts import HOST
 from appliance.model.intent import Intent
-from services.balance import compile_vips, healthy_backends
+from services.balance import BUCKETS, compile_vips, healthy_backends
 from services.feature import EdgeParts
 from services.place import Place
-from tests.support.intents import changed, intent, one_vpc
+from tests.support.intents import changed, guest, intent, one_vpc
 
 WEB: dict[str, Any] = one_vpc()["vpcs"]["red"]["vips"]["web"]
 
@@ -28,25 +29,56 @@ def compiled(made: Intent, node: str = "h1", *down: str) -> EdgeParts:
     return compile_vips(Place.of(made, node, "red"), made.vpcs["red"], frozenset(("red", name, 8080) for name in down))
 
 
+def shares(parts: EdgeParts) -> Counter[str]:
+    """Return how many buckets each backend has."""
+    (found,) = parts.sets
+    return Counter(element.split(" : ")[1] for element in found.elements)
+
+
 def test_local_backends_share_the_flows_by_a_hash() -> None:
-    """Of source address and port: one flow, one backend, no state."""
-    (statement,) = compiled(with_vips(web=WEB)).prerouting
-    match, _, target = statement.partition(" dnat ip to ")
-    assert match == "ip daddr 203.0.113.80 tcp dport 80"
-    assert target == "jhash ip saddr . tcp sport mod 2 map { 0 : 172.16.1.11, 1 : 172.16.1.13 }:8080"
+    """Of source address and port: one flow, one backend, no state; every bucket has one."""
+    parts = compiled(with_vips(web=WEB))
+    assert parts.prerouting[0].endswith("meta mark set jhash ip saddr . th sport mod 64")
+    found = shares(parts)
+    assert found.keys() == {"172.16.1.11 . 8080", "172.16.1.13 . 8080"}
+    assert found.total() == BUCKETS
+    assert min(found.values()) > BUCKETS / 4
 
 
 def test_one_local_backend_gets_all() -> None:
     """Also when it is the last that is up."""
-    statement = "ip daddr 203.0.113.80 tcp dport 80 dnat ip to"
-    assert compiled(with_vips(web=WEB), "h2").prerouting == (f"{statement} 172.16.1.12:8080",)
-    assert compiled(with_vips(web=WEB), "h1", "r1").prerouting == (f"{statement} 172.16.1.13:8080",)
+    assert shares(compiled(with_vips(web=WEB), "h2")) == {"172.16.1.12 . 8080": BUCKETS}
+    assert shares(compiled(with_vips(web=WEB), "h1", "r1")) == {"172.16.1.13 . 8080": BUCKETS}
+
+
+def test_a_backend_that_goes_moves_its_own_flows_alone() -> None:
+    """The buckets of the others stay."""
+    there = {f"r{n}": guest("h1", 10 + n) for n in range(5)}
+    made = changed(changed(one_vpc(), "vpcs.red.guests", there), "vpcs.red.firewall", {})
+    made = intent(changed(made, "vpcs.red.vips", {"web": WEB | {"backends": list(there)}}))
+    (before,), (after,) = compiled(made).sets, compiled(made, "h1", "r3").sets
+    assert {element.split(" : ")[1] for element in before.elements - after.elements} == {"172.16.1.13 . 8080"}
+    assert "172.16.1.13" not in str(after.elements)
+
+
+def test_the_table_is_the_same_whatever_the_backends() -> None:
+    """Only elements change."""
+    one, two, none = (compiled(with_vips(web=WEB), "h1", *down) for down in ((), ("r1",), ("r1", "r3")))
+    assert one.prerouting == two.prerouting == none.prerouting
+    assert one.declarations == two.declarations == none.declarations
+    assert one.postrouting == two.postrouting == none.postrouting
 
 
 @pytest.mark.parametrize(("node", "down"), [("h1", ("r1", "r3")), ("h2", ("r2",))])
 def test_a_host_without_a_healthy_backend_is_silent(node: str, down: tuple[str, ...]) -> None:
     """No translation, no route, no announcement: the gateways turn to the others."""
-    assert compiled(with_vips(web=WEB), node, *down) == EdgeParts()
+    parts = compiled(with_vips(web=WEB), node, *down)
+    assert (parts.routes, parts.advertisements, [fact.elements for fact in parts.sets]) == ((), (), [frozenset()])
+
+
+def test_a_vpc_without_vips_has_nothing_of_them() -> None:
+    """No map, no statement."""
+    assert compiled(with_vips()) == EdgeParts()
 
 
 def test_a_vip_is_announced_by_its_address_and_by_a_member_of_each_host() -> None:
@@ -65,17 +97,18 @@ def test_vips_that_share_an_address_are_announced_once_while_one_is_served() -> 
     """The address stays as long as any of its ports has a backend."""
     made = with_vips(web=WEB, tls=WEB | {"port": 443, "target-port": 8443}, dns=WEB | {"port": 53, "protocol": "udp"})
     both, one = compiled(made), compiled(made, "h1", "r1", "r3")
-    assert len(both.prerouting) == 3
-    assert ["tcp dport 443" in statement for statement in one.prerouting] == [True]
+    assert shares(both).total() == 3 * BUCKETS
+    assert shares(one) == {"172.16.1.11 . 8443": shares(both)["172.16.1.11 . 8443"]} | {
+        "172.16.1.13 . 8443": shares(both)["172.16.1.13 . 8443"]
+    }
     assert one.advertisements == both.advertisements
     assert one.routes == both.routes
 
 
-def test_a_udp_vip_hashes_the_udp_port() -> None:
-    """The port of another protocol would not match."""
-    (statement,) = compiled(with_vips(dns=WEB | {"protocol": "udp"})).prerouting
-    assert "udp dport 80" in statement
-    assert "ip saddr . udp sport" in statement
+def test_a_udp_vip_is_one_of_its_protocol() -> None:
+    """TCP to the same port is not translated."""
+    (found,) = compiled(with_vips(dns=WEB | {"protocol": "udp"})).sets
+    assert {element.split(" . ")[1] for element in found.elements} == {"udp"}
 
 
 def test_a_guest_that_calls_a_vip_of_its_own_vpc_gets_the_answer_through_the_edge() -> None:
@@ -89,6 +122,6 @@ def test_the_target_port_is_the_vips_own_when_absent() -> None:
     """Health is then known by that port too."""
     made = with_vips(web={key: value for key, value in WEB.items() if key != "target-port"})
     place, vpc = Place.of(made, "h1", "red"), made.vpcs["red"]
-    assert compiled(made).prerouting[0].endswith("}:80")
+    assert shares(compiled(made)).keys() == {"172.16.1.11 . 80", "172.16.1.13 . 80"}
     assert healthy_backends(place, vpc, vpc.vips["web"], frozenset({("red", "r1", 80)})) == ("r3",)
     assert healthy_backends(place, vpc, vpc.vips["web"], frozenset({("blue", "r1", 80)})) == ("r1", "r3")

@@ -23,7 +23,7 @@ from appliance.model.facts import (
 )
 from appliance.model.marks import PROTO_BOX
 from services.edge import Edge, carried, carriers, compile_edge, table
-from services.feature import EdgeParts, Runtime
+from services.feature import Chain, EdgeParts, Runtime
 from services.place import Place, overlay_mac
 from tests.support.intents import changed, intent, one_vpc, two_vpcs
 
@@ -135,20 +135,34 @@ def test_a_table_declares_every_set_it_has_elements_for() -> None:
     """And refers to none that it does not declare."""
     body = next(fact.body for fact in edge().facts if isinstance(fact, NftTable))
     declared = set(re.findall(r"^(?:set|map) (\S+)", body, re.MULTILINE))
-    assert declared == {fact.name for fact in edge().facts if isinstance(fact, NftSet)}
+    filled_by_the_port = {"dispatch", "instructions4", "instructions6"}
+    assert declared - filled_by_the_port == {fact.name for fact in edge().facts if isinstance(fact, NftSet)}
     assert set(re.findall(r"@(\w+)", body)) <= declared
+    chains = re.findall(r"^chain (\w+)", body, re.MULTILINE)
+    assert len(chains) == len(set(chains))
+    assert set(re.findall(r"(?:goto|jump) (\w+)", body)) <= set(chains)
 
 
-def test_a_table_has_its_chains_in_the_order_of_a_packet() -> None:
-    """The conntrack zone first, the default of forward is drop."""
-    body = table(Place.of(INTENT, "h1", "red"), EdgeParts(forward=("accept",), declarations=("set a { type mark; }",)))
+def test_what_services_add_stands_before_what_refers_to_it() -> None:
+    """Declarations, chains without a hook, the conntrack zone, translation."""
+    parts = EdgeParts(chains=(Chain("x", ("accept",)),), declarations=("set a { type mark; }",))
+    body = table(Place.of(INTENT, "h1", "red"), parts)
     assert re.findall(r"^chain (\w+)", body, re.MULTILINE) == [
+        "x",
         "tracked",
         "tracked_local",
         "prerouting",
-        "forward",
         "postrouting",
     ]
-    assert body.startswith("set a { type mark; }\nchain tracked {\n  type filter hook prerouting priority raw")
+    assert body.startswith(
+        "set a { type mark; }\nchain x {\n  accept\n}\nchain tracked {\n  type filter hook prerouting"
+    )
     assert body.count("ct zone set 1101") == 2
-    assert "hook forward priority filter; policy drop;\n  accept\n}" in body
+
+
+def test_what_may_pass_is_decided_in_one_base_chain_that_drops_the_rest() -> None:
+    """After translation, before routing."""
+    body = next(fact.body for fact in edge().facts if isinstance(fact, NftTable))
+    assert "type filter hook prerouting priority dstnat + 10; policy drop;" in body
+    assert body.count("policy drop") == 1
+    assert "hook forward" not in body
