@@ -12,7 +12,7 @@ import pytest
 from appliance.control import blocks, daemon, dirty
 from appliance.kernel.conntrack_codec import CtEntry, CtTuple
 from appliance.model.errors import EngineError, InternalError, KernelError, OperatorError
-from appliance.model.facts import HOST, Compose, Namespace, NftSet
+from appliance.model.facts import HOST, Compose, Namespace, NftSet, NftTable
 from appliance.model.intent import Intent
 from appliance.model.load import parse
 from appliance.state.diff import Plan
