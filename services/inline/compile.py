@@ -9,11 +9,12 @@ can leave only by the partner of the port it came in on.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import IPv4Network, IPv6Network
 
-from appliance.model.facts import Fact, Link, Namespace, Netns, Sysctl, Wire
+from appliance.model.facts import Fact, Hop, Link, Namespace, Netns, Route, Sysctl, Wire
 from appliance.model.inline import Bridge, Inline
 from appliance.model.intent import Intent
-from appliance.model.marks import stable_mac
+from appliance.model.marks import PROTO_BOX, stable_mac
 from services.inline.names import (
     SIDES,
     Side,
@@ -51,12 +52,14 @@ def compile_edge(name: str, edge: Inline, held: Held = frozenset()) -> Iterator[
         yield from _frames(name, edge, wire, bridge)
     if edge.form == "inside":
         yield from engine_facts(ns, edge, tuple(edge.engines))
+        yield from _routes(ns)
         return
     for engine in edge.engines:
         there = engine_namespace(name, edge, engine)
         yield Netns(there)
         yield from _sysctls(there, judges=True)
         yield from engine_facts(there, edge, (engine,))
+        yield from _routes(there)
 
 
 def _ports(name: str, edge: Inline, wire: str, held: Held) -> Iterator[Fact]:
@@ -95,6 +98,12 @@ def _device(bridge: Bridge, side: Side) -> str:
     return bridge.north if side == "north" else bridge.south
 
 
+def _routes(ns: Namespace) -> Iterator[Fact]:
+    """Have a route to everywhere: without one the kernel makes no answer to a refused connection. Nothing takes it."""
+    for everywhere in (IPv4Network("0.0.0.0/0"), IPv6Network("::/0")):
+        yield Route(ns, everywhere, (Hop("lo"),), PROTO_BOX)
+
+
 def _sysctls(ns: Namespace, *, judges: bool) -> Iterator[Fact]:
     values = {
         "net.bridge.bridge-nf-call-iptables": str(int(judges)),
@@ -104,6 +113,7 @@ def _sysctls(ns: Namespace, *, judges: bool) -> Iterator[Fact]:
         "net.ipv4.ip_forward": "0",
         "net.ipv6.conf.all.disable_ipv6": "1",
         "net.ipv6.conf.default.disable_ipv6": "1",
+        "net.ipv6.conf.lo.disable_ipv6": "0",
     }
     if judges:
         # After a loss of the tracker a flow is taken up at its next packet, judged as if it began in that direction;

@@ -93,7 +93,8 @@ def body(edge: Inline, engines: Iterable[InlineEngine]) -> str:
             *_UNTOUCHED,
             f"ct zone set meta mark map {{ {zones} }}",
         ),
-        _chain("do_reject", "drop"),
+        # In the words of the other end, port and MAC too; nobody here has an address to send an ICMP error from.
+        _chain("do_reject", "meta l4proto tcp reject with tcp reset", "drop"),
         *(_chain(chain, "accept") for chain in ("do_redirect", "do_sample", "do_limit")),
         _chain("act", f"ct mark & 0x{ACTION_MASK:08x} vmap {{ {_acts()} }}"),
     ]

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from appliance.control.reconcile import Outcome, Reconciler
@@ -176,6 +177,15 @@ class Rows:
         made.bind((device, ETH_P_ALL))
         return Tap(made)
 
+    def bird(self, router: str, text: str, directory: Path) -> None:
+        """Run BIRD on a router; its files are NAME.conf, NAME.ctl, NAME.log of the directory."""
+        conf, control, pid = (str(directory / f"{router}.{suffix}") for suffix in ("conf", "ctl", "pid"))
+        Path(conf).write_text(text)
+        enter = ("ip", "netns", "exec", self.names[router])
+        process = subprocess.Popen((*enter, "bird", "-f", "-c", conf, "-s", control, "-P", pid))
+        self._closing += [process.kill, process.wait]
+        eventually(Path(control).exists, what=f"{router}'s BIRD listens")
+
     def close(self) -> None:
         """Take everything away."""
         for close in self._closing:
@@ -224,7 +234,7 @@ class Mirroring:
         """Start as a daemon does."""
         self.edge, self.made = edge, made
         links = edge.kernel.ports["links"].read()
-        self.mirror = Mirror.of(intent(made), "h1", None, links)
+        self.mirror = Mirror().over(intent(made), "h1", links)
 
     def look(self) -> None:
         """Look once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,9 +13,11 @@ from scapy.packet import Raw
 from appliance.model.facts import Namespace
 from tests.packet.rows import FORMS, Mirroring, Rows, exchange, rows, tree
 from tests.support.intents import Tree
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.contract.worlds import World
     from tests.support.namespaces import Namespaces as Factory
@@ -290,3 +293,83 @@ def test_a_lost_tracker_takes_flows_up_in_the_direction_that_is_allowed(edge: Ro
     assert other.recv(100) == b"late"
     assert one.recv(100) == b"early"
     assert len(edge.entries()) == 1
+
+
+BIRD = """
+router id {own};
+log "{log}" all;
+debug protocols {{ states, events }};
+protocol device {{}}
+protocol bfd {{ interface "*" {{ interval 100 ms; multiplier 3; }}; }}
+protocol static {{ ipv4; route {prefix} blackhole; }}
+protocol bgp far {{ local {own} as {asn}; neighbor {far} as {far_asn}; direct; bfd; hold time 9; keepalive time 3;
+ connect delay time 1; connect retry time 1; error wait time 1, 2;
+ ipv4 {{ import all; export all; }}; }}
+protocol ospf v2 {{ ipv4 {{ import none; export none; }};
+ area 0 {{ interface "wa" {{ hello 1; dead 4; type broadcast; }}; }}; }}
+protocol ospf v3 {{ ipv6 {{ import none; export none; }};
+ area 0 {{ interface "wa" {{ hello 1; dead 4; type broadcast; }}; }}; }}
+"""
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_routers_hold_their_sessions_while_the_policy_changes(edge: Rows, tmp_path: Path, form: str) -> None:
+    """BGP with BFD at 300 ms, OSPF for both families: twenty policies, none of which allows any of it."""
+    edge.wire("a")
+    policies = [{"id": 1, "rules": [{**WEB["rules"][0], "ports": [1000 + number]}]} for number in range(20)]
+    edge.start(tree(form, {"a": "web"}, web=policies[0]))
+    for side, number in (("north", 1), ("south", 2)):
+        edge.run(side, "ip", "address", "add", f"10.9.0.{number}/30", "dev", "wa")
+        text = BIRD.format(
+            own=f"10.9.0.{number}", far=f"10.9.0.{3 - number}", asn=65000 + number, far_asn=65003 - number,
+            prefix=f"198.51.{number}.0/24", log=tmp_path / f"{side}.log",
+        )  # fmt: skip
+        edge.bird(side, text, tmp_path)
+
+    def told(side: str, *words: str) -> str:
+        return edge.run(side, "birdc", "-s", str(tmp_path / f"{side}.ctl"), *words)
+
+    def up() -> bool:
+        for side in ("north", "south"):
+            assert "Established" in told(side, "show", "protocols", "far")
+            assert "  Up  " in told(side, "show", "bfd", "sessions")
+            for ospf in ("ospf1", "ospf2"):
+                assert "Full/" in told(side, "show", "ospf", "neighbors", ospf)
+        return True
+
+    eventually(up, within=60)
+    since = {side: told(side, "show", "protocols", "far") for side in ("north", "south")}
+    for policy in policies[1:] + policies[:1]:
+        edge.apply(tree(form, {"a": "web"}, web=policy))
+    assert up()
+    assert {side: told(side, "show", "protocols", "far") for side in since} == since
+    for side in since:
+        assert (tmp_path / f"{side}.log").read_text().count("BGP session established") == 1
+        assert "Neighbor dead" not in (tmp_path / f"{side}.log").read_text()
+    assert edge.entries("inl-dmz" if form == "inside" else "inl-dmz-web") == []
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("v6", [False, True], ids=["v4", "v6"])
+def test_a_rejected_connection_is_refused_in_the_name_of_the_other_end(edge: Rows, form: str, v6: bool) -> None:
+    """At once, with the addresses and the MAC that an answer would have; so is one that was allowed before."""
+    edge.wire("a")
+    edge.start(tree(form, {"a": "web"}, web=WEB))
+    client, server = edge.pair("a", v6=v6)
+    listener = edge.listen("south", server, 8080)
+    one = edge.connect("north", (client, 40000), (server, 8080))
+    assert one is not None
+    other = listener.accept()[0]
+    reject = {"id": 1, "rules": [{"action": "reject", "protocol": "tcp"}]}
+    edge.apply(tree(form, {"a": "web"}, web=reject))
+    tap = edge.tap("north", "wa")
+    two = edge.opened("north", socket.AF_INET6 if v6 else socket.AF_INET)
+    two.bind((client, 40001))
+    with pytest.raises(ConnectionRefusedError):
+        two.connect((server, 8080))
+    answers = [frame for frame in tap.frames() if frame[12:14] in (b"\x08\x00", b"\x86\xdd") and b"\x9c\x41" in frame]
+    assert [frame[6:12].hex(":") for frame in answers] == [edge.mac("south", "wa")]
+    one.sendall(b"refused too")
+    with pytest.raises(ConnectionResetError):
+        one.recv(100)
+    other.close()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.model.facts import Link, Namespace
+from appliance.model.facts import Engine, Fact, Link, Namespace, NftTable, Sysctl, Wire
 from services.inline.mirror import GRACE, Mirror, State
 from services.inline.names import SIDES, Side
 from tests.support.intents import Tree, changed, intent, pair
@@ -28,8 +28,8 @@ def edge(**more: object) -> Tree:
 
 
 def fresh(*links: Link, tree: Tree | None = None) -> Mirror:
-    """Return the mirror of a daemon that has just started."""
-    return Mirror.of(intent(tree or edge()), "h1", None, links)
+    """Return the mirror of a daemon that has just started, with all wires open."""
+    return Mirror().over(intent(tree or edge()), "h1", links).judged(())
 
 
 @pytest.mark.parametrize(("lost", "other"), [(NORTH, SOUTH), (SOUTH, NORTH)])
@@ -76,26 +76,60 @@ def test_a_restarted_daemon_remembers_from_the_kernel_what_it_held() -> None:
     assert mirror.see({NORTH: True}, 0).held == frozenset()
 
 
-def test_both_sides_down_were_not_both_held() -> None:
-    """Somebody else did that; nothing is concluded from it."""
-    assert fresh(Link(*NORTH, "physical", up=False), Link(*SOUTH, "physical", up=False)).held == frozenset()
-
-
-def test_an_edge_that_does_not_mirror_holds_nothing() -> None:
-    """Its wires are not looked at."""
-    mirror = fresh(tree=edge(mirror=False))
-    assert (mirror.wires, mirror.namespaces) == ({}, frozenset())
-    assert fresh().namespaces == {NS}
+def test_an_edge_that_does_not_mirror_holds_nothing_once_open() -> None:
+    """Its carriers are its own."""
+    mirror = fresh(tree=edge(mirror=False)).see(WHOLE, 0)
+    assert mirror.held == frozenset()
+    assert mirror.see({SOUTH: True}, 100).held == frozenset()
+    assert mirror.namespaces == {NS}
 
 
 def test_a_wire_keeps_its_state_over_a_new_intent() -> None:
-    """One that is gone is forgotten."""
+    """One that is gone is forgotten; a new one is closed."""
     held = fresh().see(WHOLE, 0).see({SOUTH: True}, 1)
     more = changed(edge(), "inline.dmz.bridges.b", {"north": "eth7", "south": "eth8", "engine": "main"})
-    after = Mirror.of(intent(more), "h1", held, ())
-    assert after.held == {SOUTH}
-    assert len(after.wires) == 2
-    assert Mirror.of(intent(pair()), "h1", held, ()).wires == {}
+    after = held.over(intent(more), "h1", ())
+    assert after.held == {SOUTH, (NS, "eth7"), (NS, "eth8")}
+    assert after.judged(()).held == {SOUTH}
+    assert after.over(intent(pair()), "h1", ()).held == frozenset()
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        NftTable(NS, ""),
+        Engine(NS, 1, ""),
+        Sysctl(NS, "net.bridge.bridge-nf-call-iptables", "1"),
+        Wire(*NORTH, 1),
+        Link(*SOUTH, "physical"),
+    ],
+    ids=lambda fact: type(fact).__name__,
+)
+def test_a_wire_is_closed_until_its_engine_stands(refused: Fact) -> None:
+    """What was refused for another namespace, or another wire, is nothing to this one."""
+    closed = Mirror().over(intent(edge()), "h1", ())
+    assert closed.held == {NORTH, SOUTH}
+    assert closed.see(WHOLE, 0).held == {NORTH, SOUTH}
+    assert closed.judged([refused]).held == {NORTH, SOUTH}
+    others = [NftTable(Namespace("vpc-red"), ""), Wire(NS, "eth9", 1), Link(NS, "eth9", "physical")]
+    open_ = closed.judged(others)
+    assert open_.held == frozenset()
+    assert open_.judged([refused]).held == frozenset(), "what is open stays open: its mark still tells its engine"
+
+
+def test_a_wire_that_stands_apart_waits_for_its_own_engine() -> None:
+    """The table in its engine's namespace."""
+    apart = Mirror().over(intent(edge(form="apart")), "h1", ())
+    assert apart.judged([NftTable(Namespace("inl-dmz-main"), "")]).held == {NORTH, SOUTH}
+    assert apart.judged([NftTable(NS, "")]).held == frozenset()
+
+
+def test_a_restarted_daemon_leaves_open_what_it_finds_open() -> None:
+    """Both ports up: nothing is held, not for a moment; both down: closed as before."""
+    links = (Link(*NORTH, "physical"), Link(*SOUTH, "physical"))
+    assert Mirror().over(intent(edge()), "h1", links).held == frozenset()
+    closed = (Link(*NORTH, "physical", up=False), Link(*SOUTH, "physical", up=False))
+    assert Mirror().over(intent(edge()), "h1", closed).held == {NORTH, SOUTH}
 
 
 @dataclass
@@ -122,7 +156,7 @@ def test_whatever_happens_to_the_cables_it_ends_as_they_are(
     delay: float, events: list[tuple[Side, bool, float]]
 ) -> None:
     """Whole cables hold nothing, one cut cable holds the other side, and two sides are never held."""
-    cables, state, now = Cables(delay), State(), 0.0
+    cables, state, now = Cables(delay), State(open=True), 0.0
     steps = [(side, cut) if step == 0 else None for side, cut, pause in events for step in range(int(pause * 4))]
     for step in [*steps, *[None] * 80]:
         if step is not None:
@@ -138,10 +172,10 @@ def test_whatever_happens_to_the_cables_it_ends_as_they_are(
     cuts = (cables.cut["north"], cables.cut["south"])
     assert state.held in expected.get(cuts, {None, "north", "south"})
     if cuts == (False, False):
-        assert state == State(None, None)
+        assert state == State(open=True, patience=None)
 
 
 def test_a_state_is_whole_only_when_both_were_seen() -> None:
     """Then patience is over."""
-    assert State() == State(None, inf)
+    assert State() == State(open=False, held=None, patience=inf)
     assert replace(State(), patience=3.0).see(north=True, south=True, now=0).patience is None
