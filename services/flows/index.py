@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from ipaddress import ip_address
 from typing import Final, NamedTuple
 
@@ -24,9 +25,9 @@ ICMP: Final = frozenset({1, 58})
 #: Source ports that are translated to one public address are told apart by so many: a usual block of source NAT.
 BUCKET: Final = 1024
 _NOBODY: Final = b""
-#: Source, destination, their ports, protocol, zone; then the same of the replies, which share protocol and zone.
-_V4: Final = struct.Struct(">4s4sHHBH4s4sHH")
-_V6: Final = struct.Struct(">16s16sHHBH16s16sHH")
+#: Source, destination, their ports, zone; the same of the replies; protocol.
+_V4: Final = struct.Struct(">4s4sHHH4s4sHHHB")
+_V6: Final = struct.Struct(">16s16sHHH16s16sHHHB")
 
 
 class Bundle(NamedTuple):
@@ -101,6 +102,13 @@ class FlowIndex:
                 if not index[key]:
                     del index[key]
         return True
+
+    def keep(self, packed: AbstractSet[bytes]) -> tuple[Flow, ...]:
+        """Let go of all flows but these, each as `pack` writes it; return those that are gone."""
+        gone = tuple(unpack(one) for held in self._bundles.values() for one in held - packed)
+        for flow in gone:
+            self.remove(flow)
+        return gone
 
     def of_guest(self, address: Address) -> Iterator[Flow]:
         """Yield flows that a private address begins or answers."""
@@ -196,27 +204,28 @@ def public_port(flow: Flow) -> int:
 
 
 def pack(flow: Flow) -> bytes:
-    """Write a flow in 27 octets, or 75 of IPv6."""
+    """Write a flow in 29 octets, or 77 of IPv6."""
     key, reply = flow.key, flow.reply
     return (_V4 if key.source.version == 4 else _V6).pack(  # noqa: PLR2004 - IP version
         key.source.packed,
         key.destination.packed,
         key.source_port,
         key.destination_port,
-        key.protocol,
         key.zone,
         reply.source.packed,
         reply.destination.packed,
         reply.source_port,
         reply.destination_port,
+        reply.zone,
+        key.protocol,
     )
 
 
 def unpack(packed: bytes) -> Flow:
     """Read what `pack` wrote; the mark is not known."""
     form = _V4 if len(packed) == _V4.size else _V6
-    source, destination, sport, dport, protocol, zone, back, forth, rsport, rdport = form.unpack(packed)
+    source, destination, sport, dport, zone, back, forth, rsport, rdport, rzone, protocol = form.unpack(packed)
     return Flow(
         FlowKey(ip_address(source), sport, ip_address(destination), dport, protocol, zone),
-        FlowKey(ip_address(back), rsport, ip_address(forth), rdport, protocol, zone),
+        FlowKey(ip_address(back), rsport, ip_address(forth), rdport, protocol, rzone),
     )

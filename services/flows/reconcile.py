@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from appliance.model.facts import Flow
+from appliance.model.facts import Flow, FlowKey
 from appliance.model.marks import Action
 from appliance.model.policy import Choice
 from services.flows.changes import (
@@ -31,8 +31,8 @@ from services.flows.changes import (
 )
 from services.flows.index import FlowIndex
 
-#: Seconds for which a flow that was reset is answered; then its record ends.
-GRACE: Final = 60
+#: Seconds for which a flow that was reset is answered; then its record ends. Who speaks later is judged as new.
+GRACE: Final = 30
 
 #: The words of an operator by field of `vpc.established`; a field that is absent or None means the table below.
 Policy = Mapping[str, Choice | None]
@@ -182,11 +182,12 @@ def decide(change: Change, flows: Iterable[Flow], policy: Policy) -> tuple[Step,
 
 def plan(found: Iterable[Change], index: FlowIndex, policy: Policy) -> Iterator[Step]:
     """Decide for every flow that changes affect, each by the first change that it is part of."""
-    seen = set[object]()
+    seen = set[FlowKey]()
     for change in found:
-        steps = decide(change, affected(change, index), policy)
-        yield from (step for step in steps if step.flow.key not in seen)
-        seen.update(step.flow.key for step in steps)
+        for flow in affected(change, index):
+            if flow.key not in seen:
+                seen.add(flow.key)
+                yield from decide(change, (flow,), policy)
 
 
 def counts(steps: Iterable[Step]) -> tuple[Count, ...]:
