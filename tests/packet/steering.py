@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from appliance.control.reconcile import Outcome, Reconciler
 from appliance.kernel.kernel import Kernel
-from appliance.model.facts import HOST, Fact, FlowKey, Namespace, Netns, NftSet, NftTable
+from appliance.model.facts import HOST, Engine, Fact, FlowKey, Namespace, Netns, NftSet, NftTable
 from appliance.model.marks import STEER
 from services.edge import compile_edge
 from services.feature import Runtime
@@ -108,7 +108,7 @@ class Vpc:
         found = intent(tree)
         place, vpc = Place.of(found, "h1", "red"), found.vpcs["red"]
         for fact in compile_edge(found, "h1", "red", Runtime()).facts:
-            if not isinstance(fact, NftTable | NftSet):
+            if not isinstance(fact, NftTable | NftSet | Engine):
                 yield fact
         yield from compile_service_nodes(place, vpc, found.nodes["h1"].fabric.mtu).facts
         yield NftTable(RED, BODY)
