@@ -6,13 +6,13 @@ decided by the rules, in nft: they mark packets, and a mark leads to the node. W
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
 
-from appliance.model.facts import Fact, Hop, Link, LinkAddress, Namespace, Steer, Sysctl
+from appliance.model.facts import Fact, Hop, Link, LinkAddress, Namespace, NftSet, Steer, Sysctl
 from appliance.model.intent import Intent, Vpc
-from appliance.model.marks import Action, vpc_namespace
+from appliance.model.marks import vpc_namespace
 from services.feature import EdgeParts
 from services.place import Place
 
@@ -50,7 +50,10 @@ def _links(name: str, vpc: Vpc, host: str) -> Iterator[ServiceLink]:
 def compile_service_nodes(place: Place, vpc: Vpc, mtu: int) -> EdgeParts:
     """Compile the links of a VPC's service nodes on one host; `mtu` is that of the guests' ports."""
     links = sorted(_links(place.vpc, vpc, place.node))
-    return EdgeParts(facts=tuple(fact for link in links for fact in _facts(link, mtu)))
+    # The program of flow records (`services.flows.program`) asks here what has been at a node already.
+    devices = NftSet(place.ns, "service_links", frozenset(f'"{link.device}"' for link in links))
+    sets = (devices,) if vpc.service_nodes else ()
+    return EdgeParts(sets=sets, facts=tuple(fact for link in links for fact in _facts(link, mtu)))
 
 
 def _facts(link: ServiceLink, mtu: int) -> Iterator[Fact]:
@@ -61,10 +64,3 @@ def _facts(link: ServiceLink, mtu: int) -> Iterator[Fact]:
     # What comes back has the addresses of guests; and a node that sends back what it got is not to be told a better way.
     yield Sysctl(link.ns, f"{setting}.rp_filter", "0")
     yield Sysctl(link.ns, f"{setting}.send_redirects", "0")
-
-
-def instead(vpc: Vpc, place: Place, name: str, down: Collection[tuple[str, str]]) -> Action | None:
-    """Return what is done with flows of a service node that does not answer (`Runtime.nodes_down`); None if it does."""
-    if (place.vpc, name) not in down:
-        return None
-    return Action.DENY if vpc.service_nodes[name].on_failure == "deny" else Action.ALLOW

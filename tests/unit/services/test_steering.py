@@ -6,10 +6,10 @@ from ipaddress import IPv4Address, IPv4Interface
 
 import pytest
 
-from appliance.model.facts import Hop, Link, LinkAddress, Namespace, Steer, Sysctl
-from appliance.model.marks import Action
+from appliance.model.facts import Hop, Link, LinkAddress, Namespace, NftSet, Steer, Sysctl
+from services.feature import EdgeParts
 from services.place import Place
-from services.steering import ServiceLink, compile_service_nodes, instead, service_links
+from services.steering import ServiceLink, compile_service_nodes, service_links
 from tests.support.intents import Tree, intent, two_vpcs
 
 RED = Namespace("vpc-red")
@@ -72,21 +72,12 @@ def test_a_link_is_a_device_of_the_edge_and_no_port_of_its_bridge() -> None:
 def test_a_vpc_without_service_nodes_has_nothing_more() -> None:
     """Not a single fact."""
     found = intent(tree())
-    assert compile_service_nodes(Place.of(found, "h1", "blue"), found.vpcs["blue"], 1400).facts == ()
+    assert compile_service_nodes(Place.of(found, "h1", "blue"), found.vpcs["blue"], 1400) == EdgeParts()
 
 
-@pytest.mark.parametrize(
-    ("name", "down", "action"),
-    [
-        ("ids", set(), None),
-        ("ids", {("red", "cache"), ("blue", "ids")}, None),
-        ("ids", {("red", "ids")}, Action.DENY),
-        ("cache", {("red", "cache")}, Action.ALLOW),
-    ],
-)
-def test_what_happens_without_a_service_node_is_what_the_intent_says(
-    name: str, down: set[tuple[str, str]], action: Action | None
-) -> None:
-    """Only while it does not answer."""
+@pytest.mark.parametrize(("host", "devices"), [("h1", {'"tap1"', '"tap.7"'}), ("h2", {'"tap2"'})])
+def test_the_program_of_flow_records_is_told_what_comes_from_a_service_node(host: str, devices: set[str]) -> None:
+    """By the device: it has been at the node already."""
     found = intent(tree())
-    assert instead(found.vpcs["red"], Place.of(found, "h1", "red"), name, down) == action
+    parts = compile_service_nodes(Place.of(found, host, "red"), found.vpcs["red"], 1400)
+    assert parts.sets == (NftSet(RED, "service_links", frozenset(devices)),)
