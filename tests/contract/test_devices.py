@@ -48,6 +48,21 @@ def test_a_device_is_decoded_as_ip_shows_it(world: World) -> None:
     assert indexes(_netlink(world), RED) == {"lo": 1, "br0": bridge.index, "vx7": overlay.index}
 
 
+def test_a_port_that_does_not_learn_and_a_cable_that_is_pulled(world: World) -> None:
+    """The port's learning is told apart from a carrier that is not there."""
+    world.make(RED)
+    world.run(RED, "ip", "link", "add", "br0", "up", "type", "bridge")
+    world.run(RED, "ip", "link", "add", "v0", "up", "master", "br0", "type", "veth", "peer", "name", "w0")
+    world.run(RED, "ip", "link", "set", "v0", "type", "bridge_slave", "learning", "off")
+    found = devices(_netlink(world), RED)
+    assert (found["v0"].learning, found["w0"].learning) == (False, True)
+    assert (found["v0"].up, found["v0"].carrier, found["w0"].carrier) == (True, False, False)
+    world.run(RED, "ip", "link", "set", "w0", "up")
+    found = devices(_netlink(world), RED)
+    assert found["v0"].carrier
+    assert found["w0"].carrier
+
+
 def test_lo_carries_our_mark_and_is_no_device_of_ours(world: World) -> None:
     """It marks the namespace."""
     world.make(RED)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 
 from appliance.kernel.devices import (
+    IFF_UP,
     IFLA_ADDRESS,
     IFLA_IFALIAS,
     IFLA_MASTER,
@@ -44,3 +46,21 @@ def test_isolation_is_set_after_the_master() -> None:
     assert len(configure(isolated, replace(DEVICE, isolated=True), 3)) == 1
     assert len(configure(isolated, replace(DEVICE, isolated=True), 4)) == 2
     assert len(configure(replace(LINK, master=None, isolated=False), replace(DEVICE, isolated=True), 0)) == 1
+
+
+def test_what_a_port_learns_is_set_where_it_differs() -> None:
+    """A vxlan device's learning is its own, and not that of its port."""
+    cable = replace(LINK, learning=False)
+    assert len(configure(cable, DEVICE, 3)) == 2
+    assert len(configure(cable, replace(DEVICE, learning=False), 3)) == 1
+    assert len(configure(cable, replace(DEVICE, learning=False), 4)) == 2, "a port of another bridge starts anew"
+    assert len(configure(LINK, replace(DEVICE, learning=False), 3)) == 2
+    assert len(configure(replace(cable, kind="vxlan"), DEVICE, 3)) == 1
+
+
+def test_a_device_is_raised_or_lowered() -> None:
+    """IFF_UP is the flag that is asked for, and the only one that changes."""
+    for up in (True, False):
+        (message,) = configure(replace(LINK, up=up), DEVICE, 3)
+        _, _, _, flags, change = struct.unpack_from("=BxHiII", message.payload)
+        assert (flags, change) == (IFF_UP if up else 0, IFF_UP)

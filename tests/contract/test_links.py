@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from appliance.kernel.fakes.ports import FakeLinks
+from appliance.kernel.links import LinksPort
 from appliance.model.facts import HOST, Link, Namespace
 from appliance.state.diff import Change, Plan, diff
 from tests.contract.boxes import Box, RealBox, prepare, reach
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from tests.contract.worlds import World
@@ -25,6 +28,7 @@ PAIR = (
 )
 OVERLAY = Link(RED, "vx7", "vxlan", vni=7, local=IPv4Address("192.0.2.1"), port=4789, learning=False, master="br0")
 CARD = Link(RED, "card", "physical", mtu=1480, master="br0")
+CABLE = replace(CARD, learning=False, mtu=None)
 
 STATES: dict[str, tuple[Link, ...]] = {
     "nothing": (),
@@ -42,6 +46,9 @@ STATES: dict[str, tuple[Link, ...]] = {
         replace(CARD, ns=BLUE, master="w0"),
         replace(OVERLAY, ns=BLUE, master=None, local=IPv6Address("2001:db8::1")),
     ),
+    "end of a wire": (BRIDGE, CABLE, replace(PAIR[0], learning=False), PAIR[1]),
+    "held down": (BRIDGE, replace(CABLE, up=False), replace(PAIR[0], up=False), replace(PAIR[1], up=False)),
+    "bridge down": (replace(BRIDGE, up=False), CARD),
     "card at home": (Link(HOST, "card", "physical", mtu=1400),),
 }
 
@@ -174,3 +181,50 @@ def test_the_underlay_of_a_vxlan_device_stays_in_host(world: World) -> None:
     reach(RealBox(world).port("links"), [replace(OVERLAY, master=None)])
     assert ":4789" in world.run(HOST, "ss", "-lun")
     assert ":4789" not in world.run(RED, "ss", "-lun")
+
+
+def test_a_device_that_somebody_lowers_is_raised_again(world: World) -> None:
+    """And one that is held down and somebody raises is lowered."""
+    box = RealBox(world)
+    prepare(box, RED)
+    port, held = box.port("links"), Link(RED, "br1", "bridge", up=False)
+    reach(port, [BRIDGE, held])
+    world.run(RED, "ip", "link", "set", "br0", "down")
+    world.run(RED, "ip", "link", "set", "br1", "up")
+    assert port.read() == {replace(BRIDGE, up=False), replace(held, up=True)}
+    assert reach(port, [BRIDGE, held]) == ()
+    assert port.read() == {BRIDGE, held}
+
+
+def test_carriers_are_told_by_namespace(box: Box) -> None:
+    """A device that is held down has none, whatever its cable; nor has the other end."""
+    prepare(box, RED, BLUE)
+    box.plug("card")
+    port = box.port("links")
+    assert isinstance(port, LinksPort | FakeLinks)
+    pair = (replace(PAIR[0], master=None, isolated=False), PAIR[1])
+    reach(port, [*pair, replace(CABLE, master=None, learning=True, up=False)])
+    eventually(lambda: port.carriers([RED]).get((RED, "v0")))
+    assert {key: up for key, up in port.carriers([RED]).items() if key[1] != "lo"} == {
+        (RED, "v0"): True,
+        (RED, "card"): False,
+    }
+    assert (BLUE, "w0") in port.carriers([BLUE, Namespace("none")])
+    reach(port, [replace(pair[0], up=False), pair[1]])
+    assert port.carriers([RED])[RED, "v0"] is False
+
+
+def test_a_port_that_does_not_learn_passes_what_a_cable_passes(world: World) -> None:
+    """Link-local groups too, and it is an ordinary port again when it learns."""
+    box = RealBox(world)
+    prepare(box, RED, BLUE)
+    port = box.port("links")
+    pair = (replace(PAIR[0], isolated=False, learning=False), PAIR[1])
+    reach(port, [BRIDGE, *pair])
+    shown = world.run(RED, "bridge", "-d", "link", "show", "dev", "v0")
+    assert "learning off" in shown
+    assert "flood on" in shown
+    look = "mount -t sysfs none /sys && cat /sys/class/net/v0/brport/group_fwd_mask"
+    assert int(world.run(RED, "unshare", "--mount", "sh", "-c", look), 16) == 0xFFFD
+    reach(port, [BRIDGE, replace(pair[0], learning=True), pair[1]])
+    assert "learning on" in world.run(RED, "bridge", "-d", "link", "show", "dev", "v0")
