@@ -5,7 +5,8 @@
                                             | 10.9.0.0/31
                                            ids
 
-The rules are written by hand: flows whose record carries the mark REDIRECTED go through the node.
+The rules are written by hand: flows whose record carries the mark REDIRECTED go through the node. Or they are those of
+an intent (`judged`), and the program of flow records puts the same packets on the same way.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ GUESTS = {Namespace("r1"): ("tap11", "172.16.1.11"), Namespace("r3"): ("tap13", 
 R1, R3 = GUESTS
 PORT, NUMBER, REDIRECTED = 8080, 5, 0x77
 ZONE = 1101
+#: What BODY does, as an intent says it.
+RULE = {"action": "redirect", "to": "ids", "source": ["r1"], "destination": ["r3"], "ports": [PORT]}
 BODY = f"""
 counter invalid {{}}
 counter steered {{}}
@@ -80,13 +83,13 @@ class Vpc:
     facts: frozenset[Fact] = frozenset()
 
     @classmethod
-    def build(cls, world: World) -> Vpc:
+    def build(cls, world: World, *, judged: bool = False) -> Vpc:
         """Plug guests and node in, and lead the kernel to the edge."""
         node = ServiceNode(world.path(NODE), "e0", IPv4Address("10.9.0.1"), IPv4Address("10.9.0.0"))
         with world.namespaces.in_namespace(HOST):
             made = cls(world, node, Kernel.real(world.namespaces.directory))
         made._plug()
-        made.facts = frozenset(made._facts())
+        made.facts = frozenset(made._facts(judged=judged))
         made.lead()
         for guest, (_, address) in GUESTS.items():
             made.ip(guest, f"address add {address}/24 dev e0", "link set e0 up", "route add default via 172.16.1.1")
@@ -99,24 +102,26 @@ class Vpc:
         for ns, tap in ((NODE, "tap7"), *((guest, tap) for guest, (tap, _) in GUESTS.items())):
             self.ip(HOST, f"link add {tap} type veth peer name e0 netns {self.world.path(ns)}")
 
-    def _facts(self) -> Iterator[Fact]:
-        """Yield the facts of the edge with a table of the test's, without the fabric."""
+    def _facts(self, *, judged: bool) -> Iterator[Fact]:
+        """Yield the facts of the edge, with its own table or the test's."""
         tree = one_vpc()
         tree["vpcs"]["red"]["service-nodes"] = {
             "ids": {"id": NUMBER, "host": "h1", "interface": "tap7", "link": "10.9.0.0/31"}
         }
+        tree["vpcs"]["red"]["firewall"]["rules"] = [RULE | {"protocol": name} for name in ("tcp", "udp")]
         found = intent(tree)
         place, vpc = Place.of(found, "h1", "red"), found.vpcs["red"]
-        for fact in compile_edge(found, "h1", "red", Runtime()).facts:
-            if not isinstance(fact, NftTable | NftSet | Engine):
+        nodes = compile_service_nodes(place, vpc, found.nodes["h1"].fabric.mtu)
+        for fact in (*compile_edge(found, "h1", "red", Runtime()).facts, *nodes.facts, *nodes.sets):
+            if judged or not isinstance(fact, NftTable | NftSet | Engine):
                 yield fact
-        yield from compile_service_nodes(place, vpc, found.nodes["h1"].fabric.mtu).facts
-        yield NftTable(RED, BODY)
+        if not judged:
+            yield NftTable(RED, BODY)
         yield from map(Netns, (NODE, *GUESTS))  # made by the test, but looking like ours
 
-    def lead(self) -> Outcome:
-        """Lead the kernel to the facts; nothing may be pending."""
-        outcome = Reconciler(self.kernel.ports).apply(self.facts)
+    def lead(self, *more: Fact) -> Outcome:
+        """Lead the kernel to the facts, and more; nothing may be pending."""
+        outcome = Reconciler(self.kernel.ports).apply((*self.facts, *more))
         assert not outcome.pending, outcome.pending
         return outcome
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import socket
 import struct
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from appliance.model.facts import Steer
-from tests.packet.steering import GUESTS, NODE, PORT, R1, R3, RED, REDIRECTED, Talk, Vpc, flow
+from appliance.model.facts import Instruction, Steer
+from appliance.model.marks import Action
+from tests.packet.steering import GUESTS, NODE, PORT, R1, R3, RED, REDIRECTED, ZONE, Talk, Vpc, flow
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -169,3 +171,42 @@ def test_the_steer_goes_before_its_link_can_be_given_back(vpc: Vpc) -> None:
     assert "0x53" not in vpc.world.run(RED, "ip", "rule")
     with closing(Talk(vpc, PORT + 1)) as talk:
         assert talk.say()
+
+
+# -- with the program of flow records ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def judged(world: World) -> Iterator[Vpc]:
+    """Build it with the rules of an intent."""
+    made = Vpc.build(world, judged=True)
+    yield made
+    made.kernel.close()
+
+
+def test_a_redirect_of_the_intent_leads_through_the_node(judged: Vpc) -> None:
+    """Both directions, each packet once, and nothing else of these guests."""
+    with closing(Talk(judged)) as talk, closing(Talk(judged, PORT + 1)) as other:
+        assert talk.say(1 << 20)
+        assert other.say()
+        talk.end()
+        eventually(lambda: sum(judged.passed(talk.flow)) == judged.counted("redirected"), what="all have passed")
+        assert {key.source_port for key in judged.node.packets()} == {talk.port, PORT}
+    assert judged.counted("invalid") == 0
+
+
+def test_an_instruction_takes_a_live_flow_off_the_node_and_puts_it_back(judged: Vpc) -> None:
+    """Both directions obey at once, and no octet is lost; a denied one falls silent."""
+    with closing(Talk(judged)) as talk:
+        assert talk.say()
+        key = replace(talk.flow, zone=ZONE)
+        for order in (Instruction(RED, key, Action.ALLOW), None):
+            judged.lead(*([order] if order else []))
+            assert talk.say()
+            before = judged.passed(talk.flow)
+            assert talk.say(1 << 18)
+            visits = [after - was for after, was in zip(judged.passed(talk.flow), before, strict=True)]
+            assert [visit > 5 for visit in visits] == [order is None] * 2
+        judged.lead(Instruction(RED, key, Action.DENY))
+        assert talk.silent()
+    assert judged.counted("invalid") == 0
