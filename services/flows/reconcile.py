@@ -194,3 +194,11 @@ def counts(steps: Iterable[Step]) -> tuple[Count, ...]:
     """Count steps by change, protocol and choice, in the order of the changes."""
     found = Counter((step.change, step.flow.key.protocol, step.choice) for step in steps)
     return tuple(Count(*key, number) for key, number in found.items())
+
+
+def table() -> str:
+    """Write the table as the design note has it."""
+    lines = ["| change | TCP | UDP | others | new flows | why |", "|---|---|---|---|---|---|"]
+    for kind, row in TABLE.items():
+        lines.append(f"| {kind} | {row.tcp} | {row.udp} | {row.other} | {row.new} | {row.why} |")
+    return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -13,7 +14,7 @@ from appliance.model.policy import Choice, Established
 from services.feature import Runtime
 from services.flows.changes import Change, changes, parse_change
 from services.flows.index import FlowIndex
-from services.flows.reconcile import EFFECTS, GRACE, TABLE, Count, affected, counts, decide, plan
+from services.flows.reconcile import EFFECTS, GRACE, TABLE, Count, affected, counts, decide, plan, table
 from tests.unit.services.flows.examples import (
     R1,
     R3,
@@ -126,3 +127,8 @@ def test_nothing_changed_nothing_done(index: FlowIndex) -> None:
     down = Runtime(down=frozenset({("red", "r1", 8080)}))
     assert not list(plan(changes(promised(runtime=down), promised()), index, {}))
     assert ip_address(R1) in promised(runtime=down).here
+
+
+def test_the_design_note_has_the_table() -> None:
+    """Word for word."""
+    assert table() in (Path(__file__).parents[4] / "design/0005-reconciliation.md").read_text()
