@@ -42,18 +42,6 @@ from tests.support.intents import changed, found, guest, node, one_vpc, two_vpcs
         ("vips.web.backends.0", "r9", "", "r9 is no guest of red"),
         ("vips.web.backends.0", "b1", "", "b1 is no guest of red"),
         ("vips.web.backends.1", "r1", "", "r1 stands twice"),
-        ("firewall.rules.0.ports.0", "0", "", "is no port or range"),
-        ("firewall.rules.0.ports.0", "65536", "", "is no port or range"),
-        ("firewall.rules.0.ports.0", "90-80", "", "is no port or range"),
-        ("firewall.rules.0.protocol", "icmp", "vpcs.red.firewall.rules.0.ports", "protocol icmp has no ports"),
-        ("firewall.rules.0.protocol", "any", "vpcs.red.firewall.rules.0.ports", "protocol any has no ports"),
-        ("firewall.rules.0.source", ["r9"], "vpcs.red.firewall.rules.0.source.0", "is no guest, group, IPv4 prefix"),
-        ("firewall.rules.0.source", ["b1"], "vpcs.red.firewall.rules.0.source.0", "is no guest, group, IPv4 prefix"),
-        ("firewall.rules.0.destination", ["10.0.0.1/8"], "vpcs.red.firewall.rules.0.destination.0", "is no guest"),
-        ("firewall.rules.0.destination", ["fd00::/8"], "vpcs.red.firewall.rules.0.destination.0", "is no guest"),
-        ("firewall.rules.0.source", ["outside"], "", None),
-        ("firewall.rules.0.source", ["r2", "10.0.0.0/8", "10.1.1.1"], "", None),
-        ("firewall.rules.0.ports", ["1-65535", 80, "080"], "", None),
     ],
 )
 def test_what_does_not_fit_in_a_vpc_is_found_at_its_path(path: str, value: Any, at: str, words: str | None) -> None:
