@@ -33,6 +33,7 @@ from services.feature import Chain, EdgeParts, Runtime
 from services.firewall import compile_firewall
 from services.nat import compile_floating, compile_snat
 from services.place import LAN, OVERLAY_DEVICE, OVERLAY_LENGTH, UPLINK, Place, overlay_address, overlay_mac
+from services.steering import compile_service_nodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ def compile_edge(intent: Intent, node: str, name: str, runtime: Runtime) -> Edge
             compile_vips(place, vpc, runtime.down),
             compile_snat(place, vpc, runtime.blocks.get(name, ())),
             compile_firewall(place, vpc, runtime),
+            compile_service_nodes(place, vpc, intent.nodes[node].fabric.mtu),
         )
     )
     facts: tuple[Fact, ...] = (
@@ -130,6 +132,8 @@ def _sysctls(place: Place) -> Iterator[Fact]:
         f"net.ipv4.conf.{LAN}.send_redirects": "0",
         "net.ipv4.conf.all.send_redirects": "0",
         "net.netfilter.nf_conntrack_tcp_loose": "1",
+        # Ends are told of flows too whose beginning nobody heard: a restarted daemon follows them.
+        "net.netfilter.nf_conntrack_events": "1",
     }
     for key, value in values.items():
         yield Sysctl(place.ns, key, value)

@@ -56,10 +56,9 @@ class Runtime:
     """What is known now and is no intent: port blocks taken per VPC, newest last; backends that are down.
 
     `blocks` holds indexes into the host's own sequence of blocks (see `services.nat`); `down` holds (vpc, guest, port),
-    `nodes_down` (vpc, service node); `carriers` what is known of devices of inline edges: (edge, device) -> has carrier.
+    `nodes_down` (vpc, service node).
     """
 
     blocks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     down: frozenset[tuple[str, str, int]] = frozenset()
     nodes_down: frozenset[tuple[str, str]] = frozenset()
-    carriers: Mapping[tuple[str, str], bool] = field(default_factory=dict)

@@ -21,6 +21,7 @@ from appliance.control.blocks import Blocks
 from appliance.control.commit import History, Version, parse_for, require_node
 from appliance.control.compile import Desired, Known, compile_intent, surroundings
 from appliance.control.dirty import Dirty, Patience
+from appliance.control.flows import Flows
 from appliance.control.health import Checker, Probe, check
 from appliance.control.reconcile import SUBSYSTEMS, Outcome, Plans, Reconciler
 from appliance.control.remains import kept_members, with_kept_routes
@@ -29,7 +30,7 @@ from appliance.control.tasks import Tasks
 from appliance.kernel.kernel import Kernel
 from appliance.kernel.port import Failure
 from appliance.model.errors import EdgewayError, InternalError, OperatorError
-from appliance.model.facts import Fact, Route
+from appliance.model.facts import Fact, Netns, Route
 from appliance.model.intent import Intent
 from appliance.state.diff import Change, Plan
 from appliance.state.store import Store
@@ -65,6 +66,8 @@ class Daemon:
         self.checker = Checker(kernel.namespaces, self.tasks, self.dirty.compile, probe)
         self.blocks = Blocks(store, kernel.conntrack)
         self.speakers = Speakers(self.tasks, room, self._learn, self.dirty.compile)
+        self.flows = Flows(kernel, store, self.tasks)
+        self.instructions, self.reconciliation = self.flows.instructions, self.flows.reconciliation
         self.intent: Intent | None = None
         self.desired = Desired(frozenset(), ())
         self.fib: Fib | None = None
@@ -132,7 +135,7 @@ class Daemon:
 
     def known(self, intent: Intent) -> Known:
         """Return what is known at run time."""
-        runtime = Runtime(self.blocks.taken(intent, self.node), self.checker.down)
+        runtime = Runtime(self.blocks.taken(intent, self.node), self.checker.down, self.checker.nodes_down)
         members = self.fib.members if self.fib is not None and self._heard else self._kept_members
         return Known(runtime, members)
 
@@ -209,12 +212,15 @@ class Daemon:
 
     async def _bring(self, intent: Intent) -> Mapping[str, int]:
         """Compile, withdraw, move the kernel, announce."""
-        changes = self._surround(intent)
-        desired = compile_intent(intent, self.node, self.known(intent))
+        self.flows.begin(time.monotonic())
+        changes, known = self._surround(intent), self.known(intent)
+        desired = compile_intent(intent, self.node, known)
         kind = intent.nodes[self.node].engine
         await self.speakers.withdraw(kind, desired.speakers)
         changed = self._move(desired)
         self._apply_routes(changes)
+        # The rules that hold now are in place: flows that lean on what no longer holds are handled under them.
+        await self.flows.follow(intent, self.node, known.runtime)
         await self.checker.watch(targets(intent, self.node))
         await self.speakers.speak(kind, desired.speakers)
         self.revision += 1
@@ -258,8 +264,9 @@ class Daemon:
         return changed
 
     def _with_routes(self, facts: frozenset[Fact], fib: Fib | None) -> tuple[Fact, ...]:
-        """Add BGP's routes: those of the FIB, and until BGP has spoken those the kernel still has."""
+        """Add what is no intent: instructions, and BGP's routes; until BGP has spoken those the kernel still has."""
         routes = () if fib is None else routes_of(fib)
+        facts |= frozenset(self.instructions.facts(fact.name for fact in facts if isinstance(fact, Netns)))
         return (*facts, *routes) if self._heard else with_kept_routes(self.kernel.ports, facts, routes)
 
     # -- engines --------------------------------------------------------------------------------------------------
@@ -340,6 +347,7 @@ class Daemon:
                 self.dirty.compile()
             if self._patience.again(self.outcome.pending, begun):
                 self.dirty.look(_subsystem(failure.fact) for failure in self.outcome.pending)
+            self.flows.tick(begun)
             cost = time.monotonic() - begun
 
     def pending(self) -> tuple[Failure, ...]:

@@ -1,6 +1,6 @@
-"""What an earlier daemon left in the kernel and only BGP can tell anew: its routes, and who serves each VIP.
+"""What an earlier daemon left in the kernel and the intent does not tell: routes, who serves each VIP, instructions.
 
-Both are kept until the engines have told everything: forwarding must not change because a daemon starts. Called by the
+What only BGP can tell anew is kept until the engines have told everything: forwarding must not change because a daemon starts. Called by the
 daemon and by plans made where none runs.
 """
 
@@ -11,7 +11,7 @@ from ipaddress import IPv4Address
 from typing import Any
 
 from appliance.kernel.port import Port
-from appliance.model.facts import HOST, Compose, Fact, Netns, Route
+from appliance.model.facts import HOST, Compose, Fact, Instruction, Netns, Route
 from appliance.model.marks import PROTO_BGP
 
 Ports = Mapping[str, Port[Any]]
@@ -36,3 +36,9 @@ def with_kept_routes(ports: Ports, facts: Collection[Fact], known: Iterable[Rout
     }
     routes |= {route.key: route for route in known}
     return (*facts, *routes.values())
+
+
+def kept_instructions(ports: Ports, facts: Collection[Fact]) -> tuple[Instruction, ...]:
+    """Return the instructions for flows that the kernel has, in namespaces that are to stay."""
+    places = {fact.name for fact in facts if isinstance(fact, Netns)}
+    return tuple(fact for fact in ports["nft"].read() if isinstance(fact, Instruction) and fact.ns in places)

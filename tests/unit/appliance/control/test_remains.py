@@ -1,4 +1,4 @@
-"""What an earlier daemon left and only BGP can tell anew."""
+"""What an earlier daemon left that the intent does not tell."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
 
-from appliance.control.remains import kept_members, with_kept_routes
+from appliance.control.remains import kept_instructions, kept_members, with_kept_routes
 from appliance.kernel.fakes.world import FakeWorld
 from appliance.kernel.kernel import Kernel
-from appliance.model.facts import HOST, Compose, Hop, Namespace, Netns, Route
-from appliance.model.marks import PROTO_BGP, PROTO_BOX
+from appliance.model.facts import HOST, Compose, FlowKey, Hop, Instruction, Namespace, Netns, Route
+from appliance.model.marks import PROTO_BGP, PROTO_BOX, Action
 
 RED, BLUE = Namespace("vpc-red"), Namespace("vpc-blue")
 
@@ -56,3 +56,12 @@ def test_a_new_machine_has_nothing_to_keep() -> None:
     ports = Kernel.fake().ports
     assert kept_members(ports) == {}
     assert with_kept_routes(ports, []) == ()
+
+
+def test_instructions_are_kept_in_namespaces_that_stay(world: FakeWorld) -> None:
+    """They are no intent, and the flows they are for live on."""
+    flow = FlowKey(IPv4Address("10.0.0.1"), 1, IPv4Address("10.0.0.2"), 2, 6)
+    rows = [Instruction(ns, flow, Action.DENY) for ns in (RED, BLUE)]
+    for row in rows:
+        world.nft[row.key] = row
+    assert kept_instructions(Kernel.fake(world).ports, [Netns(RED)]) == (rows[0],)

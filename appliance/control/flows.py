@@ -1,0 +1,117 @@
+"""All that the daemon does about single flows, put together: instructions, flow records followed, reconciliation.
+
+Instructions come from the operator, from service nodes on their links, and from reconciliation; whoever gives one, it
+lands in the same map. Called by `appliance.control.daemon` after the kernel was moved, and once a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+import structlog
+
+from appliance.control import instruct
+from appliance.control.flow_watch import FlowWatch
+from appliance.control.instructions import Instructions
+from appliance.control.reconciliation import Reconciliation, scopes
+from appliance.control.tasks import Tasks
+from appliance.kernel.conntrack_codec import CtEntry, flow_of
+from appliance.kernel.kernel import Kernel
+from appliance.model.errors import KernelError
+from appliance.model.facts import FlowKey, Instruction, Namespace
+from appliance.model.intent import Intent
+from appliance.model.marks import Action, Mark, vpc_zone
+from appliance.state.store import Store
+from services.feature import Runtime
+from services.flows.inband import Request, Status
+from services.steering import ServiceLink, service_links
+
+log = structlog.get_logger()
+
+#: Seconds for which ends of flows are gathered before their instructions are removed.
+GATHER = 0.1
+
+
+class Flows:
+    """The flows of one node."""
+
+    def __init__(self, kernel: Kernel, store: Store, tasks: Tasks) -> None:
+        """Wire the parts; nothing is touched before `begin`."""
+        self._conntrack = kernel.conntrack
+        self.instructions = Instructions(kernel.ports["nft"], kernel.conntrack)
+        self.watch = FlowWatch(kernel.conntrack, tasks)
+        self.reconciliation = Reconciliation(kernel.conntrack, self.watch, tasks, store, self._reconciled)
+        self.inband = instruct.Instructions(kernel.namespaces, tasks, self._ordered)
+        self.watch.on_ended(self._ended)
+        self._zones: dict[str, int] = {}
+        self._gone: dict[Namespace, set[FlowKey]] = {}
+        self._begun = False
+
+    def begin(self, now: float) -> None:
+        """Adopt what the kernel has, once."""
+        if not self._begun:
+            self._begun = True
+            self.instructions.adopt(now)
+
+    async def follow(self, intent: Intent, node: str, runtime: Runtime) -> None:
+        """Follow the flows of an intent that the kernel has been led to; handle those whose promises ended."""
+        self._zones = {name: vpc_zone(vpc.id) for name, vpc in intent.vpcs.items()}
+        await self.watch.watch(scopes(intent, node))
+        await self.inband.watch(service_links(intent, node))
+        await self.reconciliation.carry_out(self.reconciliation.wanted(intent, node, runtime))
+
+    def tick(self, now: float) -> None:
+        """Give up on instructions whose flow never came."""
+        self.instructions.expire(now)
+
+    # -- instructions -------------------------------------------------------------------------------------------------
+
+    def _reconciled(self, rows: Sequence[Instruction]) -> None:
+        self.instructions.give(rows, asyncio.get_running_loop().time())
+
+    async def _ordered(self, link: ServiceLink, requests: Sequence[Request]) -> Sequence[Status]:
+        """Do what a service node asks, for flows that are redirected to it; several requests are one transaction."""
+        zone, wanted, statuses = self._zones.get(link.vpc, 0), list[tuple[FlowKey, Action | None]](), list[Status]()
+        for request in requests:
+            entry = self._conntrack.get(link.ns, replace(request.flow, zone=zone))
+            statuses.append(self._status(link, entry))
+            if entry is not None and statuses[-1] is Status.DONE:
+                wanted.append((flow_of(entry).key, request.order.action))
+        try:
+            self._carry_out(link, wanted)
+        except KernelError as error:
+            log.warning("instructions-failed", vpc=link.vpc, node=link.name, error=str(error))
+            return [Status.FAILED if status is Status.DONE else status for status in statuses]
+        return statuses
+
+    def _status(self, link: ServiceLink, entry: CtEntry | None) -> Status:
+        if entry is None:
+            return Status.NO_SUCH_FLOW
+        mark, row = Mark.of(entry.mark), self.instructions.of(link.ns).get(flow_of(entry).key)
+        # A flow that the node let pass by is still its own: `object` keeps the number of who ordered it.
+        number = mark.object if row is None else row.object
+        redirected = mark.action == Action.REDIRECT or row is not None
+        return Status.DONE if redirected and number == link.number else Status.REFUSED
+
+    def _carry_out(self, link: ServiceLink, wanted: Sequence[tuple[FlowKey, Action | None]]) -> None:
+        last = dict(wanted)
+        self.instructions.clear(link.ns, [flow for flow, action in last.items() if action is None])
+        rows = [Instruction(link.ns, flow, action, link.number) for flow, action in last.items() if action is not None]
+        self.instructions.give(rows, asyncio.get_running_loop().time())
+
+    def _ended(self, ns: Namespace, flow: FlowKey) -> None:
+        """Remember that a flow with an instruction ended; several are removed together."""
+        if flow in self.instructions.of(ns):
+            if not self._gone:
+                asyncio.get_running_loop().call_later(GATHER, self._remove)
+            self._gone.setdefault(ns, set()).add(flow)
+
+    def _remove(self) -> None:
+        gone, self._gone = self._gone, {}
+        for ns, flows in gone.items():
+            try:
+                self.instructions.ended(ns, flows)
+            except KernelError as error:
+                log.warning("instructions-not-removed", ns=ns, error=str(error))
