@@ -1,4 +1,4 @@
-"""`python -m bench [--json] [--rounds N] [fib] [rules] [lab]`: measurements beside what one would use instead."""
+"""`python -m bench [--json] [--rounds N] [fib] [flows] [rules] [lab]`: measurements beside what one would use instead."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 from appliance.panel.tables import console, table
-from bench import fib, lab, rules
+from bench import fib, flows, lab, rules
 
 Rows = list[dict[str, Any]]
 
 SUITES: dict[str, tuple[str, Callable[[int], Rows]]] = {
     "fib": ("Routes into the kernel, and failing them over", fib.run),
+    "flows": ("One flow's instruction, and what the fast path costs", flows.run),
     "rules": ("Rules: what they cost a packet, and the kernel", rules.run),
     "lab": ("The zone of labs/az: seconds", lab.run),
 }

@@ -17,14 +17,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from services.flows.program import JUDGE_HOOK
-
 from appliance.kernel.conntrack import KernelConntrack
 from bench.compare import Row, Rows, held_to, said, seconds, times, turns
 from bench.judged import NONE, Judged, flow
 from bench.packets import TCP, Generator, pinned
 from bench.place import place
 from bench.road import FLOW, Road, build, many_records
+from services.flows.program import JUDGE_HOOK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

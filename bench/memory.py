@@ -6,6 +6,7 @@ has ended. cgroups(7): version 1 tells kernel memory in a file of its own, versi
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 import time
 from contextlib import contextmanager, suppress
@@ -16,8 +17,10 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+#: The hierarchy of memory under version 1, and that of everything under version 2.
 _ROOTS: Final = (Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup"))
 _V1: Final = "memory.kmem.usage_in_bytes"
+_PREFIX: Final = "edgeway-bench-"
 #: The account is right when it rests: what was freed is given back after RCU grace periods.
 _REST, _WITHIN = 0.1, 5.0
 
@@ -28,7 +31,7 @@ class Account:
 
     path: Path
 
-    def bytes(self) -> int:
+    def octets(self) -> int:
         """Return the kernel memory that is charged to it."""
         one = self.path / _V1
         if one.exists():
@@ -38,10 +41,10 @@ class Account:
 
     def settled(self) -> int:
         """Return it when it rests."""
-        end, last = time.monotonic() + _WITHIN, -1
-        while (now := self.bytes()) != last and time.monotonic() < end:
-            last = now
+        end, last, now = time.monotonic() + _WITHIN, -1, self.octets()
+        while now != last and time.monotonic() < end:
             time.sleep(_REST)
+            last, now = now, self.octets()
         return now
 
     def run(self, command: Sequence[str]) -> float:
@@ -53,28 +56,30 @@ class Account:
 
 
 @contextmanager
-def account(name: str) -> Iterator[Account | None]:
-    """Make a control group below our own, for as long as it is used; None where memory has no controller."""
-    made = next((path for root in _ROOTS if (path := _make(root, name)) is not None), None)
+def account() -> Iterator[Account | None]:
+    """Make a control group for as long as it is used; None where memory has no controller that can be asked."""
+    made = next((path for root in _ROOTS if (path := _make(root)) is not None), None)
     try:
         yield None if made is None else Account(made)
     finally:
         if made is not None:
-            with suppress(OSError):
-                made.rmdir()
+            _remove(made)
 
 
-def _make(root: Path, name: str) -> Path | None:
-    """Make one below our own group, or below the root, where it can be read."""
-    rows = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
-    ours = next((path for _, kinds, path in rows if kinds == ("memory" if root.name == "memory" else "")), "/")
-    for parent in (root / ours.lstrip("/"), root):
-        path = parent / name
-        if not (parent / "cgroup.procs").exists():
-            continue
-        with suppress(OSError):
-            path.mkdir(exist_ok=True)
-            if (path / _V1).exists() or "kernel " in (path / "memory.stat").read_text():
-                return path
-            path.rmdir()
+def _make(root: Path) -> Path | None:
+    """Make a group at the top of a hierarchy, if it tells kernel memory."""
+    if not (root / "cgroup.procs").exists():
+        return None
+    path = root / f"{_PREFIX}{secrets.token_hex(4)}"
+    with suppress(OSError):
+        path.mkdir()
+        if (path / _V1).exists() or "kernel " in (path / "memory.stat").read_text():
+            return path
+    _remove(path)
     return None
+
+
+def _remove(path: Path) -> None:
+    """Remove a group; one that is absent or in use is left alone."""
+    with suppress(OSError):
+        path.rmdir()

@@ -3,14 +3,13 @@
 - A packet that is judged anew (no earlier decision helps) where the last of 10, 1,000, 10,000 rules matches: ours, one
   rule after the other in nft and in iptables-nft, and jumps into chains that hold a rule each.
 - Kernel memory and loading time of 100 workloads with 1,000 of 10,000 rules each: ours, and a chain for each workload.
-  In the first case ten workloads each have the same rules, as tiers of an application do; in the second no two have.
+  Of ten workloads each that have the same rules, as the tiers of an application do, and of workloads of which no two have.
 
 Every variant has a router of its own; they take turns.
 """
 
 from __future__ import annotations
 
-import secrets
 import shutil
 import statistics
 from dataclasses import dataclass
@@ -26,20 +25,23 @@ from bench.packets import Generator, Stream, pinned
 from bench.place import Place, place
 from bench.road import Road, build
 from bench.rulesets import Simple, workload
+from bench.ruletable import edgeway
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-OURS, COPIES = "Edgeway", "nft, a chain for each workload"
+OURS, DIFFERENT, COPIES = "Edgeway", "Edgeway, no two alike", "nft, a chain for each workload"
 #: The price of a packet with the most rules, against that with the fewest; memory against that of copies.
 PRICE_GROWS, MEMORY = 1.25, 0.1
 SIZES = (10, 1_000, 10_000)
 #: Nanoseconds that one measurement takes: many short ones, because what disturbs the machine lasts longer.
 _SPAN: Final = 0.02e9
 _LEAST, _MOST, _TRY = 50, 50_000, 50
-#: Measurements of a variant in a round.
-_TURNS = 10
+#: Measurements of a variant in a round, of which the least counts.
+_TRIES = 10
 _WORKLOADS, _EACH, _EVERY = 100, 1_000, 10_000
+#: Kinds of workload where ten workloads each are alike.
+_TEN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class Way:
 def ways() -> list[Way]:
     """Return those that this machine has."""
     found = [
-        Way(OURS, lambda some: rulesets.edgeway([some])),
+        Way(OURS, lambda some: edgeway([some])),
         Way("nft, rule after rule", rulesets.linear),
         Way("nft, jumps to shared chains", rulesets.jumps),
     ]
@@ -90,7 +92,8 @@ def per_packet(at: Place, generator: Generator, rounds: int) -> Rows:
             took[way.name, size] = way.load(at, road, size)
             roads[way.name, size] = partial(road.send, last(size))
     said("rules: packets")
-    seen = turns({key: partial(send, _count(send)) for key, send in roads.items()}, rounds * _TURNS)
+    with pinned():
+        seen = turns({key: partial(send, _count(send)) for key, send in roads.items()}, rounds, _TRIES)
     return [_row(way.name, seen, took[way.name, SIZES[-1]]) for way in found]
 
 
@@ -101,7 +104,7 @@ def _row(name: str, seen: Mapping[tuple[str, int], Sequence[float]], took: float
         "what": "ns a packet, last rule matches",
         "by": name,
         **{f"{size:,} rules": round(statistics.median(seen[name, size])) for size in SIZES},
-        f"load {SIZES[-1]:,} s": round(took, 2),
+        "load s": round(took, 2),
         **held_to(grown, PRICE_GROWS if name == OURS else None),
     }
 
@@ -112,26 +115,24 @@ def _count(send: Callable[[int], float]) -> int:
     return int(min(_MOST, max(_LEAST, _SPAN / send(_TRY))))
 
 
-def indexes(groups: int) -> list[list[Simple]]:
-    """Choose the rules of each workload; so many choices differ."""
-    every = rulesets.rules(_EVERY)
-    chosen = [sorted(Random(number).sample(range(_EVERY), _EACH)) for number in range(groups)]
-    return [[every[rule] for rule in chosen[number % groups]] for number in range(_WORKLOADS)]
+def indexes(kinds: int) -> list[list[Simple]]:
+    """Choose the rules of each workload; the first ten kinds have every rule between them."""
+    every, some = range(_EVERY), range(kinds)
+    chosen = [every[kind::_TEN] if kind < _TEN else sorted(Random(kind).sample(every, _EACH)) for kind in some]
+    made = rulesets.rules(_EVERY)
+    return [[made[rule] for rule in chosen[number % kinds]] for number in range(_WORKLOADS)]
 
 
 def memory(at: Place, rounds: int) -> Rows:
-    """Load the rules of many workloads, in turns; return what they cost."""
-    rows: Rows = []
-    for groups in (10, _WORKLOADS):
-        some = indexes(groups)
-        held: dict[str, list[tuple[int, float]]] = {OURS: [], COPIES: []}
-        texts = {OURS: rulesets.edgeway(some), COPIES: rulesets.copies(some)}
-        for number in range(rounds):
-            said(f"rules: memory, {groups} kinds of workload, round {number + 1} of {rounds}")
-            for name, text in texts.items():
-                held[name].append(_load(at, text))
-        rows += [_cost(groups, name, held) for name in held]
-    return rows
+    """Load the rules of many workloads, in turns; return what they cost. Copies cost the same, alike or not."""
+    alike, different = indexes(_TEN), indexes(_WORKLOADS)
+    texts = {OURS: edgeway(alike), DIFFERENT: edgeway(different), COPIES: rulesets.copies(alike)}
+    held: dict[str, list[tuple[int, float]]] = {name: [] for name in texts}
+    for number in range(rounds):
+        said(f"rules: memory, round {number + 1} of {rounds}")
+        for name, text in texts.items():
+            held[name].append(_load(at, text))
+    return [_cost(name, some, held[COPIES]) for name, some in held.items()]
 
 
 def _load(at: Place, text: str) -> tuple[int, float]:
@@ -141,7 +142,7 @@ def _load(at: Place, text: str) -> tuple[int, float]:
     ns = Namespace("held")
     at.namespaces.create(ns)
     try:
-        with account(f"edgeway-bench-{secrets.token_hex(4)}") as ours:
+        with account() as ours:
             command = [*at.enter(ns), "nft", "-f", str(file)]
             if ours is None:
                 return 0, seconds(partial(at.run, *command))
@@ -151,21 +152,21 @@ def _load(at: Place, text: str) -> tuple[int, float]:
         at.namespaces.delete(ns)
 
 
-def _cost(groups: int, name: str, held: Mapping[str, Sequence[tuple[int, float]]]) -> Row:
-    """Return medians, and how much less ours is; the promise is about workloads that are alike, as in tiers."""
-    sizes = {by: [size for size, _ in some] for by, some in held.items()}
+def _cost(name: str, some: Sequence[tuple[int, float]], copies: Sequence[tuple[int, float]]) -> Row:
+    """Return medians, and how much less than copies it is; the promise is about workloads that are alike."""
+    sizes = [size for size, _ in some]
     row: Row = {
-        "what": f"{_WORKLOADS} workloads of {groups} kinds, {_EACH:,} of {_EVERY:,} rules each",
+        "what": f"{_WORKLOADS} workloads, {_EACH:,} of {_EVERY:,} rules each",
         "by": name,
-        "MB": round(statistics.median(sizes[name]) / 1e6, 1),
-        "load s": round(statistics.median(took for _, took in held[name]), 2),
+        "MB": round(statistics.median(sizes) / 1e6, 1),
+        "load s": round(statistics.median(took for _, took in some), 2),
     }
-    if name != OURS or not all(sizes[COPIES]):
+    if name == COPIES or not all(sizes):
         return row
-    return row | held_to(times(sizes[OURS], sizes[COPIES]), MEMORY if groups < _WORKLOADS else None)
+    return row | held_to(times(sizes, [size for size, _ in copies]), MEMORY if name == OURS else None)
 
 
 def run(rounds: int = 5) -> Rows:
     """Measure both."""
-    with place() as at, Generator(at.namespaces) as generator, pinned():
+    with place() as at, Generator(at.namespaces) as generator:
         return per_packet(at, generator, rounds) + memory(at, rounds)

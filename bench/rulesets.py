@@ -82,26 +82,5 @@ def copies(indexes: Sequence[Sequence[Simple]]) -> str:
     return _table(f"{chains}chain forward {{\n{HEAD}\nip daddr vmap {{ {ways} }}\n}}")
 
 
-def edgeway(indexes: Sequence[Sequence[Simple]]) -> str:
-    """Write shared rules and interned indexes."""
-    groups = sorted({tuple(each.number for each in index) for index in indexes})
-    every = {each.number: each for index in indexes for each in index}
-    regions = ", ".join(
-        f"{each.source} . {each.port} . udp : {hex(number + 1)}" for number, each in sorted(every.items())
-    )
-    text = f"map rid {{\ntypeof ip saddr . udp dport . meta l4proto : meta mark\nflags interval\nelements = {{ {regions} }}\n}}\n"
-    for number, group in enumerate(groups):
-        held = ", ".join(f"{hex(rule + 1)} : accept" for rule in group)
-        text += f"map act{number} {{\ntypeof meta mark : verdict\nelements = {{ {held} }}\n}}\n"
-        text += f"chain g{number} {{\nmeta mark vmap @act{number}\n}}\n"
-    place = {group: number for number, group in enumerate(groups)}
-    ways = ", ".join(
-        f"{workload(number)} : goto g{place[tuple(each.number for each in index)]}"
-        for number, index in enumerate(indexes)
-    )
-    rules = f"meta mark set ip saddr . udp dport . meta l4proto map @rid\nip daddr vmap {{ {ways} }}"
-    return _table(f"{text}chain forward {{\n{HEAD}\n{rules}\n}}")
-
-
 def _table(body: str) -> str:
     return f"table inet other {{\n{body}\n}}\n"
