@@ -1,35 +1,26 @@
 """The nft table of a namespace in which engines of an inline edge judge (design 0006; flow records: design 0004).
 
-A frame's mark, set on the port it came in on, tells engine and side; zone and rules follow from it. The direction of a
-flow is the side its first packet came from: of a reply it is the other one.
+A frame's mark, set on the port it came in on, tells engine and side; zone and rules follow from it. A flow goes towards
+the side that its first packet went to: for a packet of the reply that is the side it came from.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
-from ipaddress import collapse_addresses
 from typing import Final
 
-from appliance.model.facts import Engine, Fact, Namespace, Network, NftTable
-from appliance.model.inline import Inline, InlineEngine, InlineRule
-from appliance.model.marks import (
-    ACTION_MASK,
-    ACTION_SHIFT,
-    DECIDED,
-    DISPATCH,
-    JUDGED_MASK,
-    SIDE_SOUTH,
-    VERDICTS,
-    Action,
-    engine_chain,
-    inline_zone,
-)
+from appliance.model.facts import Engine, Fact, Namespace, NftTable
+from appliance.model.inline import Inline, InlineEngine
+from appliance.model.marks import SIDE_SOUTH, engine_chain, inline_zone
+from services.feature import Chain, EdgeParts
+from services.flows import program
+from services.inline import rules
 from services.inline.names import SIDES, Side
 
 #: Zones are given before the kernel puts fragments together (-400), so that it never joins those of two engines.
 ARRIVAL: Final = -450
-JUDGEMENT: Final = -90
+#: Low bits of a mark that tell the engine: zones of an edge begin at a multiple of 256.
+_ENGINE: Final = 0xFF
 
 #: Direction of a packet in its flow, the side it came in on, the side the flow's first packet went to.
 _ROADS: Final[tuple[tuple[str, Side, Side], ...]] = (
@@ -38,14 +29,10 @@ _ROADS: Final[tuple[tuple[str, Side, Side], ...]] = (
     ("reply", "north", "north"),
     ("reply", "south", "south"),
 )
-_ACTION: Final = {"allow": Action.ALLOW, "deny": Action.DENY, "reject": Action.REJECT}
-_PROTOCOL: Final = {"tcp": "6", "udp": "17", "icmp": "{ 1, 58 }"}
-#: nft 1.0.6 wants a protocol with ports before `proto-dst`; the port is that of the flow, whatever the packet is.
-_ANY_PROTOCOL: Final = "meta l4proto { tcp, 0-5, 7-255 }"
 
 #: What routers say to each other on the wire is neither tracked nor judged: what must have been sent on this wire (hop
-#: limit 255) or cannot go beyond the router at its end (1, link-local) is no way in for others. Most packets see four
-#: comparisons of this.
+#: limit 255) or cannot go beyond the router at its end (1, link-local) is no way in for others. Most packets see five
+#: comparisons of this. `notrack` does nothing to a packet that has its zone.
 _UNTOUCHED: Final = (
     "ip ttl { 1, 255 } jump near",
     "ip6 hoplimit { 1, 255 } jump near",
@@ -63,102 +50,69 @@ _NEAR: Final = (
 )
 
 
-def engine_facts(ns: Namespace, edge: Inline, engines: tuple[str, ...]) -> Iterator[Fact]:
+def engine_facts(ns: Namespace, edge: Inline, names: Iterable[str]) -> Iterator[Fact]:
     """Return the table of a namespace and the engines that judge there; the port fills dispatch and stamps."""
-    here = {name: edge.engines[name] for name in engines}
-    yield NftTable(ns, body(edge, here.values()))
-    for engine in here.values():
-        yield Engine(ns, engine.id, policy(engine))
+    engines = sorted((edge.engines[name] for name in names), key=lambda engine: engine.id)
+    parts = EdgeParts.merge(
+        (
+            program.base(("ct state untracked accept",)),
+            EdgeParts(chains=(*_arrival(edge, engines), *program.engines(engine.id for engine in engines))),
+            *_judgement(ns, engines),
+        )
+    )
+    yield NftTable(ns, "\n".join([*parts.declarations, *(chain.text for chain in parts.chains)]))
+    yield from parts.sets
+    for engine in engines:
+        yield Engine(ns, engine.id, rules.policy(engine))
 
 
-def policy(engine: InlineEngine) -> str:
-    """Return the digest of all that can change a verdict of the engine's flows."""
-    return hashlib.blake2b(engine.model_dump_json().encode(), digest_size=16).hexdigest()
-
-
-def body(edge: Inline, engines: Iterable[InlineEngine]) -> str:
-    """Write the table."""
-    engines = sorted(engines, key=lambda engine: engine.id)
+def _arrival(edge: Inline, engines: Iterable[InlineEngine]) -> Iterator[Chain]:
+    """Let through what routers say to each other; give all else its zone."""
     zones = ", ".join(
-        f"0x{mark:08x} : {zone}"
+        f"{mark:#010x} : {zone}"
         for zone in (inline_zone(edge.id, engine.id) for engine in engines)
         for mark in (zone, zone | SIDE_SOUTH)
     )
-    lines = [
-        f"map {DISPATCH} {{ type mark : verdict; }}",
-        _chain("near", *_NEAR),
-        _chain(
-            "arrival",
-            f"type filter hook prerouting priority {ARRIVAL}; policy accept;",
-            *_UNTOUCHED,
-            f"ct zone set meta mark map {{ {zones} }}",
-        ),
-        # In the words of the other end, port and MAC too; nobody here has an address to send an ICMP error from.
-        _chain("do_reject", "meta l4proto tcp reject with tcp reset", "drop"),
-        *(_chain(chain, "accept") for chain in ("do_redirect", "do_sample", "do_limit")),
-        _chain("act", f"ct mark & 0x{ACTION_MASK:08x} vmap {{ {_acts()} }}"),
-    ]
-    for engine in engines:
-        lines.append(_chain(engine_chain(engine.id)))
-        lines += (_chain(_rules_chain(engine, side), *_rules(engine, side)) for side in SIDES)
-    return "\n".join([*lines, _judge(engines)])
+    yield Chain("near", _NEAR)
+    yield Chain(
+        "arrival",
+        (*_UNTOUCHED, f"ct zone set meta mark map {{ {zones} }}"),
+        f"type filter hook prerouting priority {ARRIVAL}; policy accept",
+    )
 
 
-def _judge(engines: Iterable[InlineEngine]) -> str:
-    """Write the one chain that every packet sees: known flows first, then the rules for where the flow began."""
-    roads = ", ".join(
-        f"{direction} . 0x{engine.id | (SIDE_SOUTH if came == 'south' else 0):08x} : goto {_rules_chain(engine, toward)}"
-        for engine in engines
+def _judgement(ns: Namespace, engines: Iterable[InlineEngine]) -> Iterator[EdgeParts]:
+    """An index for each road, and the way to it: the mark is read first, for the program uses it for other things."""
+    every = tuple(engines)
+    table, words = rules.compiled(every), rules.words(every)
+    yield program.rules(table, ns)
+    for engine in every:
+        for toward in SIDES:
+            otherwise = f"meta mark set {rules.default(engine, toward):#010x}"
+            order = rules.index(engine, toward)
+            yield program.index(table, ns, _index(engine, toward), order, words, otherwise)
+            yield EdgeParts(chains=(_road(engine, toward),))
+    ways = ", ".join(
+        f"{direction} . {engine.id | (SIDE_SOUTH if came == 'south' else 0):#010x} : goto {_road(engine, toward).name}"
+        for engine in every
         for direction, came, toward in _ROADS
     )
-    return _chain(
-        "judge",
-        f"type filter hook prerouting priority {JUDGEMENT}; policy drop;",
-        f"ct mark & 0x{JUDGED_MASK:08x} vmap @{DISPATCH}",
-        "ct state untracked accept",
-        "ct state invalid drop",
-        f"ct direction . meta mark & 0x{SIDE_SOUTH | 0xFF:08x} vmap {{ {roads} }}",
+    decide = (f"ct direction . meta mark & {SIDE_SOUTH | _ENGINE:#x} vmap {{ {ways} }}", "drop")
+    yield EdgeParts(chains=(Chain("decide", decide),))
+
+
+def _road(engine: InlineEngine, toward: Side) -> Chain:
+    """Ask for an instruction, then the rules; then stamp."""
+    stamp = engine_chain(engine.id)
+    statements = (
+        "meta mark set 0",
+        *program.instructions(rules.FAMILIES),
+        program.goto_decided(stamp),
+        f"jump {_index(engine, toward)}",
+        f"goto {stamp}",
     )
+    return Chain(f"road{engine.id}_{toward}", statements)
 
 
-def _rules_chain(engine: InlineEngine, toward: Side) -> str:
-    return f"rules{engine.id}_{toward}"
-
-
-def _rules(engine: InlineEngine, toward: Side) -> Iterator[str]:
-    for rule in engine.rules:
-        if rule.toward in ("any", toward):
-            yield from (f"{match}{_decide(engine, _ACTION[rule.action])}" for match in _matches(rule))
-    default = engine.northward if toward == "north" else engine.southward
-    yield _decide(engine, _ACTION[default])
-
-
-def _decide(engine: InlineEngine, action: Action) -> str:
-    return f"meta mark set 0x{DECIDED | action << ACTION_SHIFT:08x} goto {engine_chain(engine.id)}"
-
-
-def _matches(rule: InlineRule) -> Iterator[str]:
-    """Yield the rule's conditions, read from the flow's own tuple, for each family it can be of."""
-    versions = {network.version for network in (*rule.source, *rule.destination)}
-    for word in [{4: "ip", 6: "ip6"}[version] for version in sorted(versions)] or [""]:
-        terms = [*_networks(word, "saddr", rule.source), *_networks(word, "daddr", rule.destination)]
-        if rule.protocol != "any":
-            terms.append(f"ct original protocol {_PROTOCOL[rule.protocol]}")
-        if rule.ports:
-            ports = ", ".join("-".join(str(int(end)) for end in text.split("-")) for text in rule.ports)
-            terms.append(f"{_ANY_PROTOCOL} ct original proto-dst {{ {ports} }}")
-        yield "".join(f"{term} " for term in terms)
-
-
-def _networks(word: str, field: str, networks: tuple[Network, ...]) -> Iterator[str]:
-    if networks:
-        merged = collapse_addresses(networks)  # type: ignore[type-var] # of one family: verify_inline
-        yield f"ct original {word} {field} {{ {', '.join(map(str, merged))} }}"
-
-
-def _acts() -> str:
-    return ", ".join(f"0x{action << ACTION_SHIFT:08x} : {verdict}" for action, verdict in VERDICTS.items())
-
-
-def _chain(name: str, *statements: str) -> str:
-    return "\n".join([f"chain {name} {{", *(f"  {statement}" for statement in statements), "}"])
+def _index(engine: InlineEngine, toward: Side) -> str:
+    return f"index{engine.id}_{toward}"
