@@ -162,7 +162,7 @@ class Link:
             self._readable.set()
 
 
-class Instructions:
+class InBand:
     """Listens on the links of all service nodes of this host."""
 
     def __init__(self, namespaces: Namespaces, tasks: Tasks, instruct: Instruct, rate: float = RATE) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import socket
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from threading import Thread
 from typing import TYPE_CHECKING
@@ -25,8 +25,7 @@ from appliance.model.facts import HOST, Engine, Fact, FlowKey, Namespace, Netns,
 from appliance.model.marks import STEER
 from services.edge import compile_edge
 from services.feature import Runtime
-from services.place import Place
-from services.steering import compile_service_nodes
+from services.steering import ServiceLink, service_links
 from tests.support.intents import intent, one_vpc
 from tests.support.service_node import ServiceNode
 
@@ -81,6 +80,7 @@ class Vpc:
     node: ServiceNode
     kernel: Kernel
     facts: frozenset[Fact] = frozenset()
+    link: ServiceLink = field(init=False)
 
     @classmethod
     def build(cls, world: World, *, judged: bool = False) -> Vpc:
@@ -110,9 +110,8 @@ class Vpc:
         }
         tree["vpcs"]["red"]["firewall"]["rules"] = [RULE | {"protocol": name} for name in ("tcp", "udp")]
         found = intent(tree)
-        place, vpc = Place.of(found, "h1", "red"), found.vpcs["red"]
-        nodes = compile_service_nodes(place, vpc, found.nodes["h1"].fabric.mtu)
-        for fact in (*compile_edge(found, "h1", "red", Runtime()).facts, *nodes.facts, *nodes.sets):
+        (self.link,) = service_links(found, "h1")
+        for fact in compile_edge(found, "h1", "red", Runtime()).facts:
             if judged or not isinstance(fact, NftTable | NftSet | Engine):
                 yield fact
         if not judged:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import struct
 from contextlib import closing
@@ -10,14 +11,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from appliance.control.instruct import InBand
+from appliance.control.ping import ping
+from appliance.control.tasks import Tasks
 from appliance.model.facts import Instruction, Steer
 from appliance.model.marks import Action
+from services.flows.inband import Order, Request, Status
 from tests.packet.steering import GUESTS, NODE, PORT, R1, R3, RED, REDIRECTED, ZONE, Talk, Vpc, flow
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, eventually_async
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from services.steering import ServiceLink
     from tests.contract.worlds import World
 
 pytestmark = pytest.mark.kernel
@@ -210,3 +216,33 @@ def test_an_instruction_takes_a_live_flow_off_the_node_and_puts_it_back(judged: 
         judged.lead(Instruction(RED, key, Action.DENY))
         assert talk.silent()
     assert judged.counted("invalid") == 0
+
+
+async def test_a_node_is_reached_and_heard_through_the_rules(judged: Vpc) -> None:
+    """An echo comes back, and a request comes in and is answered, whatever the firewall says about guests."""
+    edge = judged.kernel.namespaces
+    await eventually_async(lambda: ping(edge, RED, "tap7", judged.link.node, 1), what="the node answers")
+    asked: list[Request] = []
+
+    async def instruct(link: ServiceLink, requests: Sequence[Request]) -> Sequence[Status]:
+        assert link == judged.link
+        asked.extend(requests)
+        facts = [Instruction(RED, replace(one.flow, zone=ZONE), Action.ALLOW) for one in requests]
+        judged.lead(*facts)
+        return [Status.DONE] * len(requests)
+
+    tasks = Tasks()
+    ears = InBand(edge, tasks, instruct)
+    try:
+        await ears.watch([judged.link])
+        await eventually_async(lambda: ears.open)
+        with closing(await asyncio.to_thread(Talk, judged)) as talk:
+            assert await asyncio.to_thread(talk.say)
+            (answer,) = await asyncio.to_thread(judged.node.instruct, Order.ALLOW, talk.flow)
+            assert (answer.status, asked) == (Status.DONE, [Request(answer.number, Order.ALLOW, talk.flow)])
+            assert await asyncio.to_thread(talk.say)
+            before = judged.passed(talk.flow)
+            assert await asyncio.to_thread(talk.say, 1 << 18)
+            assert judged.passed(talk.flow) == before
+    finally:
+        await tasks.stop()

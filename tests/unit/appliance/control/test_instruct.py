@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from structlog.testing import capture_logs
 
-from appliance.control.instruct import Bucket, Instructions
+from appliance.control.instruct import Bucket, InBand
 from appliance.control.tasks import Tasks
 from appliance.model.facts import FlowKey, Namespace
 from appliance.model.marks import INSTRUCT_PORT
@@ -97,9 +97,9 @@ async def tasks() -> AsyncIterator[Tasks]:
 
 
 @pytest.fixture
-async def listening(world: World, node: ServiceNode, tasks: Tasks, owner: Owner) -> Instructions:
+async def listening(world: World, node: ServiceNode, tasks: Tasks, owner: Owner) -> InBand:
     """Give open ears."""
-    found = Instructions(world.namespaces, tasks, owner)
+    found = InBand(world.namespaces, tasks, owner)
     await found.watch([LINK])
     await eventually_async(lambda: found.open == {LINK})
     return found
@@ -110,7 +110,7 @@ pytestmark = pytest.mark.kernel
 
 @pytest.mark.parametrize("status", Status)
 async def test_a_request_is_carried_out_and_then_answered(
-    listening: Instructions, node: ServiceNode, owner: Owner, status: Status
+    listening: InBand, node: ServiceNode, owner: Owner, status: Status
 ) -> None:
     """With what became of it, and not before."""
     owner.status = status
@@ -129,7 +129,7 @@ async def test_a_request_is_carried_out_and_then_answered(
 
 
 async def test_many_requests_are_handed_over_together_and_in_order(
-    listening: Instructions, node: ServiceNode, owner: Owner
+    listening: InBand, node: ServiceNode, owner: Owner
 ) -> None:
     """The last of two for one flow wins."""
     answers = await asyncio.to_thread(node.instruct, Order.DENY, *FLOWS)
@@ -139,7 +139,7 @@ async def test_many_requests_are_handed_over_together_and_in_order(
     assert listening.counts[LINK].requests == len(FLOWS)
 
 
-async def test_a_bug_behind_it_is_an_answer_too(listening: Instructions, node: ServiceNode, owner: Owner) -> None:
+async def test_a_bug_behind_it_is_an_answer_too(listening: InBand, node: ServiceNode, owner: Owner) -> None:
     """And listening goes on."""
     owner.status = None
     with capture_logs() as logs:
@@ -153,7 +153,7 @@ async def test_a_bug_behind_it_is_an_answer_too(listening: Instructions, node: S
 
 
 async def test_what_is_malformed_is_counted_and_answered_where_it_has_a_number(
-    listening: Instructions, node: ServiceNode, owner: Owner
+    listening: InBand, node: ServiceNode, owner: Owner
 ) -> None:
     """It never reaches the owner."""
     with node.socket() as link:
@@ -166,9 +166,7 @@ async def test_what_is_malformed_is_counted_and_answered_where_it_has_a_number(
     assert owner.asked == []
 
 
-async def test_only_the_node_itself_is_heard(
-    world: World, listening: Instructions, node: ServiceNode, owner: Owner
-) -> None:
+async def test_only_the_node_itself_is_heard(world: World, listening: InBand, node: ServiceNode, owner: Owner) -> None:
     """Another address on its link, or the edge itself, is counted; its address on another link is not for us at all."""
     node.run("ip", "address", "add", "10.9.9.9/32", "dev", "lo")
     world.run(LINK.ns, "ip", "route", "add", "10.9.9.9/32", "dev", "n0")
@@ -194,7 +192,7 @@ async def test_too_many_are_dropped_counted_and_logged_once_a_second(
     world: World, node: ServiceNode, tasks: Tasks, owner: Owner
 ) -> None:
     """The others are carried out."""
-    found = Instructions(world.namespaces, tasks, owner, rate=20)
+    found = InBand(world.namespaces, tasks, owner, rate=20)
     await found.watch([LINK])
     await eventually_async(lambda: found.open)
     octets = encode_request(Request(1, Order.ALLOW, FLOWS[0]))
@@ -211,7 +209,7 @@ async def test_too_many_are_dropped_counted_and_logged_once_a_second(
 
 async def test_a_link_that_comes_later_is_opened_then(world: World, tasks: Tasks, owner: Owner) -> None:
     """Namespace, device and address may all be missing at first."""
-    found = Instructions(world.namespaces, tasks, owner)
+    found = InBand(world.namespaces, tasks, owner)
     await found.watch([LINK])
     world.make(LINK.ns, NODE)
     wire(world)
@@ -221,7 +219,7 @@ async def test_a_link_that_comes_later_is_opened_then(world: World, tasks: Tasks
 
 
 async def test_a_device_that_was_made_anew_is_heard_again(
-    world: World, listening: Instructions, node: ServiceNode, owner: Owner
+    world: World, listening: InBand, node: ServiceNode, owner: Owner
 ) -> None:
     """A socket stays with the device it was bound to."""
     await asyncio.to_thread(world.run, LINK.ns, "ip", "link", "delete", "n0")
@@ -234,14 +232,14 @@ async def test_a_device_that_was_made_anew_is_heard_again(
     assert len(owner.asked) == 1
 
 
-async def test_a_namespace_that_goes_is_let_go_at_once(world: World, listening: Instructions) -> None:
+async def test_a_namespace_that_goes_is_let_go_at_once(world: World, listening: InBand) -> None:
     """A socket would keep it alive: its devices would stay, and the other ends of its cables."""
     world.namespaces.delete(LINK.ns)
     await eventually_async(lambda: "n1" not in world.run(NODE, "ip", "-o", "link"))
     await eventually_async(lambda: not listening.open)
 
 
-async def test_a_link_that_is_no_longer_wanted_is_closed(listening: Instructions, tasks: Tasks) -> None:
+async def test_a_link_that_is_no_longer_wanted_is_closed(listening: InBand, tasks: Tasks) -> None:
     """Links that stay are not disturbed."""
     before = tasks.names()
     await listening.watch([LINK])
