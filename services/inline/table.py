@@ -31,7 +31,7 @@ _ROADS: Final[tuple[tuple[str, Side, Side], ...]] = (
 )
 
 #: What routers say to each other on the wire is neither tracked nor judged: what must have been sent on this wire (hop
-#: limit 255) or cannot go beyond the router at its end (1, link-local) is no way in for others. Most packets see five
+#: limit 255) or cannot go beyond the router at its end (1, link-local) is no way in for others. Most packets see six
 #: comparisons of this. `notrack` does nothing to a packet that has its zone.
 _UNTOUCHED: Final = (
     "ip ttl { 1, 255 } jump near",
@@ -39,14 +39,17 @@ _UNTOUCHED: Final = (
     "ip daddr 224.0.0.0/24 notrack accept",
     "ip6 daddr ff02::/16 notrack accept",
     "ip6 saddr fe80::/10 ip6 nexthdr 89 notrack accept",
+    # The kernel tracks these never, whatever their hop limit: they would pass as untracked.
+    "icmpv6 type { 130-137, 143 } drop",
 )
 _NEAR: Final = (
     "ip ttl 255 udp dport { 3784, 3785, 4784 } notrack accept",
     "ip6 hoplimit 255 udp dport { 3784, 3785, 4784 } notrack accept",
     "tcp sport 179 notrack accept",
     "tcp dport 179 notrack accept",
-    "ip protocol 89 notrack accept",
+    "ip protocol { 2, 89 } notrack accept",
     "ip6 hoplimit 255 icmpv6 type { 133-137 } notrack accept",
+    "ip6 hoplimit 1 icmpv6 type { 130-132, 143 } notrack accept",
 )
 
 

@@ -1,8 +1,9 @@
 /* The ingress of a port of an inline edge (design 0006): every frame gets the mark that tells its engine and its side;
  * then it goes where it went anyway, out of another device at once, or into the namespace at the other end of one.
  *
- * Dropped: what carries IP where no engine looks for it, behind a VLAN tag, a label or a PPPoE header. A wire that
- * passed it would be a way round the policy.
+ * Dropped: what carries IP where no engine looks for it: behind a tag, a label, a PPPoE, SNAP or MACsec header. A wire
+ * that passed it would be a way round the policy. All else that is no IP passes (IS-IS and spanning tree are LLC frames
+ * too, but not SNAP ones of organisation 0, RFC 1042).
  *
  * appliance/kernel/wires.py writes the map.
  */
@@ -28,8 +29,14 @@ struct {
 	__type(value, struct config);
 } ew_wire_config SEC(".maps");
 
-static __always_inline int hides_ip(const struct __sk_buff *skb)
+#define ETH_P_PBB 0x88e7
+
+static __always_inline int hides_ip(struct __sk_buff *skb)
 {
+	__u8 llc[6];
+
+	if (skb->vlan_present)
+		return 1;
 	switch (bpf_ntohs(skb->protocol)) {
 	case ETH_P_8021Q:
 	case ETH_P_8021AD:
@@ -37,10 +44,16 @@ static __always_inline int hides_ip(const struct __sk_buff *skb)
 	case ETH_P_MPLS_UC:
 	case ETH_P_MPLS_MC:
 	case ETH_P_PPP_SES:
+	case ETH_P_MACSEC:
+	case ETH_P_NSH:
+	case ETH_P_PBB:
 		return 1;
-	default:
-		return skb->vlan_present;
+	case ETH_P_802_2:
+		if (bpf_skb_load_bytes(skb, ETH_HLEN, llc, sizeof(llc)))
+			return 0;
+		return llc[0] == 0xaa && llc[1] == 0xaa && llc[2] == 3 && !(llc[3] | llc[4] | llc[5]);
 	}
+	return 0;
 }
 
 SEC("tc")
