@@ -22,14 +22,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
     return Scheduling(config, log)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together what needs the one zone that the machine can have."""
-    for item in items:
-        if "zone" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("zone"))
-
-
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what tests have measured, `record_property("measured", line)`: a worker has no terminal of its own."""
     for report in terminalreporter.getreports(""):

@@ -1,29 +1,55 @@
 """One zone for all tests of the lab: brought up once, taken down whatever happens.
 
+The machine can have one zone of this name: a run of tests beside this one waits for its end.
 KEEP_ZONE=1 takes a zone that is up as it is and leaves it up: quicker while one works on a test.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from appliance.panel.lab import runner
 from tests.lab.zone import TOPOLOGY, Zone
+from tests.support.namespaces import LOCKS
+
+#: Seconds that a test of the zone may take, with what makes the zone and with the end of another run's.
+PATIENCE = 1200
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have one worker do all tests of the zone, and give them time."""
+    for item in items:
+        if "zone" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("zone"))
+            item.add_marker(pytest.mark.timeout(PATIENCE))
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Be the only run of tests on this machine that has the zone; the kernel ends that when the run dies."""
+    LOCKS.mkdir(mode=0o700, exist_ok=True)
+    with (LOCKS / "zone").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="session")
 def zone() -> Iterator[Zone]:
     """The zone of labs/az, converged."""
     keep = os.environ.get("KEEP_ZONE") == "1"
-    if not keep:
-        runner.up(TOPOLOGY)
-    try:
-        made = Zone()
-        made.green(within=240)
-        yield made
-    finally:
+    with _alone():
         if not keep:
-            runner.down(TOPOLOGY)
+            runner.up(TOPOLOGY)
+        try:
+            made = Zone()
+            made.green(within=240)
+            yield made
+        finally:
+            if not keep:
+                runner.down(TOPOLOGY)
