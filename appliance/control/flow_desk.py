@@ -36,8 +36,6 @@ ORDERS: Final[Mapping[str, Action]] = {
 }
 INLINE: Final = "inline/"
 _ACTIONS: Final = {int(action): action.name.lower() for action in Action}
-#: Protocols whose instructions are looked up: tcp, udp, ICMP of both families.
-_INSTRUCTED: Final = frozenset({6, 17, 1, 58})
 
 
 class Judge(Protocol):
@@ -135,8 +133,6 @@ class FlowDesk:
         if word not in ORDERS:
             raise OperatorError.of(f"{word} is nothing that can be done to a flow", f"one of {', '.join(ORDERS)}")
         seen = self.find(name, text)
-        if seen.key.protocol not in _INSTRUCTED:
-            raise OperatorError.of(f"{describe.flow(seen.key)} cannot be instructed", "tcp, udp and icmp can")
         action, number = ORDERS[word], self._node_number(seen, word, to)
         before = self._generation(seen)
         given = Instruction(seen.scope.ns, seen.key, action, number)

@@ -26,8 +26,6 @@ from services.rules.rule import Packet, RuleId
 
 End = Literal["source", "destination", "neither"]
 _NAMES: Final = {6: "tcp", 17: "udp", 1: "icmp"}
-#: Protocols whose instructions the program looks up; of others it knows no ports.
-INSTRUCTED: Final = frozenset(_NAMES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +146,7 @@ class Edge:
         if refusal := self.refusal(key, came):
             return Judgement(engine, refusal=refusal)
         asked = tuple(self._ask(key, target))
-        if instruction is not None and key.protocol in INSTRUCTED:
+        if instruction is not None:
             return Judgement(engine, *instruction, None, asked)
         decided = asked[-1]
         if len(asked) > 1 and self.rules.special and decided.word == word(Action.ALLOW):

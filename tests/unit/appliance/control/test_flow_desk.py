@@ -170,7 +170,6 @@ def test_who_redirects_to_a_node_that_is_down_is_told() -> None:
         ("green", ORIGINAL, "deny", "", "there is no VPC or inline edge green on this node"),
         ("inline/x", ORIGINAL, "deny", "", "here: blue, red, inline/edge"),
         ("red", "everything", "deny", "", "is no flow"),
-        ("red", "47 172.16.1.11 > 172.16.1.13", "deny", "", "cannot be instructed"),
         ("red", ORIGINAL, "kill", "", "one of deny, reset, allow, redirect"),
         ("red", ORIGINAL, "deny", "ids", "--to stands with redirect"),
     ],
