@@ -43,7 +43,7 @@ class Flows:
         self.instructions = Instructions(kernel.ports["nft"], kernel.conntrack)
         self.watch = FlowWatch(kernel.conntrack, tasks)
         self.reconciliation = Reconciliation(kernel.conntrack, self.watch, tasks, store, self._reconciled)
-        self.inband = instruct.Instructions(kernel.namespaces, tasks, self._ordered)
+        self.inband = instruct.InBand(kernel.namespaces, tasks, self._ordered)
         self.watch.on_ended(self._ended)
         self._zones: dict[str, int] = {}
         self._gone: dict[Namespace, set[FlowKey]] = {}
