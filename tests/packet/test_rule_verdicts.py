@@ -60,8 +60,8 @@ WORDS: Final[dict[Family, type[IPv4Address | IPv6Address]]] = {4: IPv4Address, 6
 #: The mark of a flow about which no rule says anything.
 NOTHING: Final = 0xFFFF
 PACKETS = 100
-#: A destination that is translated before it is judged, and to what.
-VIRTUAL: Final[dict[Family, tuple[str, str]]] = {4: ("10.99.0.1", "10.99.0.2"), 6: ("2001:db8:99::1", "2001:db8:99::2")}
+#: A destination that is translated before it is judged.
+VIRTUAL: Final[dict[Family, int]] = {4: int(IPv4Address("10.99.0.1")), 6: int(IPv6Address("2001:db8:99::1"))}
 
 
 @dataclass
@@ -83,6 +83,12 @@ class Rules:
         names = sorted(made.rules)
         made.indexes = [tuple(names), tuple(names[::2]), tuple(made.random.sample(names, 10))]
         return made
+
+    @property
+    def real(self) -> int:
+        """Return what the virtual destination is translated to: an address that some rule is about."""
+        anything = (ANY_ADDRESS[self.family],)
+        return next(match.destination[0][1] for match in self.rules.values() if match.destination != anything)
 
     def match(self) -> Match:
         """Make a match, half of its fields anything."""
@@ -126,7 +132,7 @@ class Rules:
             for side in (0, 1)
         ]
         inside = [sorted({one for one in found if base <= one < base + (1 << bits)}) for found in corners]
-        inside[1] += [int(WORDS[self.family](VIRTUAL[self.family][0]))] * (len(inside[1]) // 9)
+        inside[1] += [VIRTUAL[self.family]] * (len(inside[1]) // 4)
         for number in range(PACKETS):
             source, destination = (
                 self.random.choice(found) if self.random.random() < 0.8 else base + self.random.getrandbits(bits)
@@ -176,7 +182,7 @@ def program(made: Rules, stages: Stages) -> str:
             chains += [f"ct mark set meta mark map @v{place}", "ct mark != 0 accept"]
         chains += [f"ct mark set {NOTHING}", "}"]
     jumps = ", ".join(f"{place} : jump i{place}" for place in range(len(made.indexes)))
-    virtual, real = VIRTUAL[family]
+    virtual, real = (str(WORDS[family](one)) for one in (VIRTUAL[family], made.real))
     body = [
         *lines,
         *chains,
@@ -293,11 +299,23 @@ def flow(packet: Packet, number: int) -> Key:
 
 def verdict(made: Rules, index: Index, packet: Packet) -> int:
     """Return the mark that the record should have."""
-    virtual, real = (int(WORDS[made.family](one)) for one in VIRTUAL[made.family])
-    if packet.destination == virtual:
-        packet = packet._replace(destination=real)
+    if packet.destination == VIRTUAL[made.family]:
+        packet = packet._replace(destination=made.real)
     rule = evaluate(made.rules, index, packet)
     return sorted(made.rules).index(rule) + 1 if rule else NOTHING
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_translated_destination_shows_in_these_packets(family: Family) -> None:
+    """Else a look-up of the destination before translation would pass, too."""
+    shown = 0
+    for seed in range(6):
+        made = Rules.of(family, seed)
+        for number, packet in enumerate(made.packets()):
+            index = made.indexes[number % len(made.indexes)]
+            rule = evaluate(made.rules, index, packet)
+            shown += verdict(made, index, packet) != (sorted(made.rules).index(rule) + 1 if rule else NOTHING)
+    assert shown > 10
 
 
 @pytest.mark.parametrize("family", [4, 6])
