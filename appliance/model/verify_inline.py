@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from appliance.model.inline import Inline
 from appliance.model.intent import Intent
+from appliance.model.marks import INLINE_PREFIX
 from appliance.model.problems import Problem, unique
 from appliance.model.text import Path
 from appliance.model.verify_policy import ports
@@ -16,6 +17,7 @@ def check_inline(intent: Intent) -> Iterator[Problem]:
     yield from unique(
         ((("inline", name, "id"), edge.id) for name, edge in intent.inline.items()), "id of an inline edge"
     )
+    yield from unique(_namespaces(intent), "namespace")
     hosts = intent.with_role("host")
     for name, edge in intent.inline.items():
         path: Path = ("inline", name)
@@ -25,6 +27,15 @@ def check_inline(intent: Intent) -> Iterator[Problem]:
         yield from unique((((*path, "engines", e, "id"), engine.id) for e, engine in engines), "id of an engine")
         yield from _bridges(path, edge)
         yield from _rules(path, edge)
+
+
+def _namespaces(intent: Intent) -> Iterator[tuple[Path, str]]:
+    """Yield the namespaces of edges: that of engine `b` of edge `a` would be that of an edge `a-b`."""
+    for name, edge in intent.inline.items():
+        yield ("inline", name), f"{edge.host}:{INLINE_PREFIX}{name}"
+        if edge.form == "apart":
+            for engine in edge.engines:
+                yield ("inline", name, "engines", engine), f"{edge.host}:{INLINE_PREFIX}{name}-{engine}"
 
 
 def _bridges(path: Path, edge: Inline) -> Iterator[Problem]:

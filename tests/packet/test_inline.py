@@ -11,6 +11,7 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
 from appliance.model.facts import Namespace
+from appliance.model.marks import Mark
 from tests.packet.rows import FORMS, Mirroring, Rows, exchange, rows, tree
 from tests.support.intents import Tree
 from tests.support.waiting import eventually
@@ -253,6 +254,36 @@ def test_ipv6_is_judged_too(edge: Rows, form: str) -> None:
     exchange(one, listeners["south"].accept()[0], b"hello")
     assert edge.connect("south", ("fd00:2::2", 40000), ("fd00:2::1", 8080), patience=1.5) is None
     assert edge.run("south", "ip", "-6", "neigh", "show", "fd00:2::1")
+
+
+def test_flows_of_another_engine_see_nothing_of_a_change(edge: Rows) -> None:
+    """Their records keep their generation, and so does the other engine, whoever else has one."""
+    edge.wire("a")
+    edge.wire("b", "north2", "south2")
+
+    def policies(port: int) -> Tree:
+        rule = {**WEB["rules"][0], "ports": [8080, port]}
+        return tree("inside", {"a": "web", "b": "other"}, web={"id": 1, "rules": [rule]}, other=WEB | {"id": 2})
+
+    edge.start(policies(9090))
+    flows = []
+    for wire, more in (("a", ""), ("b", "2")):
+        client, server = edge.pair(wire, north=f"north{more}", south=f"south{more}")
+        listener = edge.listen(f"south{more}", server, 8080)
+        one = edge.connect(f"north{more}", (client, 40000), (server, 8080))
+        assert one is not None
+        flows.append((one, listener.accept()[0]))
+
+    def generations() -> dict[int, int]:
+        for flow in flows:
+            exchange(*flow, b"hello")
+        return {entry.zone & 0xFF: Mark.of(entry.mark).generation for entry in edge.entries()}
+
+    before = generations()
+    edge.apply(policies(9091))
+    after = generations()
+    assert after[1] != before[1]
+    assert after[2] == before[2]
 
 
 @pytest.mark.parametrize("form", FORMS)
