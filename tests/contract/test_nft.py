@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from ipaddress import ip_address
 from itertools import permutations
 from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from appliance.kernel.nft import NftPort
-from appliance.model.facts import HOST, Namespace, NftSet, NftTable
+from appliance.model.facts import HOST, Engine, FlowKey, Instruction, Namespace, NftSet, NftTable
+from appliance.model.marks import Action
 from appliance.state.diff import Change, Plan, diff
 from tests.contract.boxes import prepare, reach, watching
+from tests.support.flow_body import flow_body
 
 if TYPE_CHECKING:
     from appliance.kernel.fakes.nft import FakeNft
@@ -38,12 +41,18 @@ OTHER = """
 """
 
 
+Fact = NftTable | NftSet | Engine | Instruction
+JUDGING = flow_body({1: "5000-5999", 2: "6000-6999"})
+FLOW4 = FlowKey(ip_address("10.0.0.1"), 40000, ip_address("192.0.2.1"), 80, 6, 1007)
+FLOW6 = FlowKey(ip_address("fd00::1"), 77, ip_address("2001:db8::1"), 0x8000, 58, 1)
+
+
 def elements(name: str, *texts: str, ns: Namespace = RED) -> NftSet:
     """Write a set short."""
     return NftSet(ns, name, frozenset(texts))
 
 
-def facts(*given: NftTable | NftSet) -> frozenset[NftTable | NftSet]:
+def facts(*given: Fact) -> frozenset[Fact]:
     """Write desired facts short."""
     return frozenset(given)
 
@@ -53,7 +62,7 @@ def nft(box: Box) -> NftPort | FakeNft:
     return cast("NftPort | FakeNft", box.port("nft"))
 
 
-STATES: dict[str, frozenset[NftTable | NftSet]] = {
+STATES: dict[str, frozenset[Fact]] = {
     "nothing": frozenset(),
     "empty sets": frozenset({NftTable(RED, BODY), elements("clients"), elements("services")}),
     "full": frozenset(
@@ -74,6 +83,24 @@ STATES: dict[str, frozenset[NftTable | NftSet]] = {
     "other body": frozenset(
         {NftTable(RED, OTHER), elements("clients", "10.0.0.0/24"), elements("marks", "80 : 0x00000010")}
     ),
+    "judging": frozenset(
+        {
+            NftTable(RED, JUDGING),
+            elements("denied", "80"),
+            Engine(RED, 1, "0123"),
+            Engine(RED, 2, "4567"),
+            Instruction(RED, FLOW4, Action.DENY),
+            Instruction(RED, FLOW6, Action.REDIRECT, 255),
+        }
+    ),
+    "judging otherwise": frozenset(
+        {
+            NftTable(RED, JUDGING),
+            elements("denied", "81"),
+            Engine(RED, 1, "89ab"),
+            Instruction(RED, FLOW4, Action.ALLOW),
+        }
+    ),
     "two namespaces": frozenset(
         {
             NftTable(RED, OTHER),
@@ -85,7 +112,15 @@ STATES: dict[str, frozenset[NftTable | NftSet]] = {
 }
 
 
-@pytest.mark.parametrize("path", list(permutations(STATES, 3)), ids=" -> ".join)
+JUDGED = ("judging", "judging otherwise")
+#: All ways over the states without flow records, and ways over those with them.
+PATHS = [
+    *permutations([name for name in STATES if name not in JUDGED], 3),
+    *(path for path in permutations(("nothing", "full", *JUDGED), 3) if {*path} & {*JUDGED}),
+]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=" -> ".join)
 def test_the_kernel_depends_on_the_state_and_not_on_the_path(box: Box, path: tuple[str, ...]) -> None:
     """After each state the kernel holds it; so says a port that starts anew and is told what is desired."""
     prepare(box, RED)
@@ -167,6 +202,133 @@ def test_rules_keep_their_counters_when_only_sets_change(world: World) -> None:
     assert reach(port, facts(NftTable(RED, body), elements("clients", "192.0.2.1", "192.0.2.2"))) == ()
     assert reach(port, facts(NftTable(RED, body), elements("clients", "192.0.2.2"))) == ()
     assert world.run(RED, "nft", "list", "chain", "inet", "edgeway", "out") == before
+    port.close()
+
+
+def test_an_engine_is_bumped_when_its_policy_changes_and_never_else(box: Box) -> None:
+    """Also not by a process that starts anew, nor by sets; a body that changes bumps all."""
+    prepare(box, RED)
+    port = nft(box)
+    assert reach(port, STATES["judging"]) == ()
+    first = dict(port.generations(RED))
+    assert port.policies(RED) == {1: "0123", 2: "4567"}
+    assert set(first) == {1, 2}
+    for again in (port, nft(box), nft(box)):
+        again.attend(STATES["judging"])
+        assert reach(again, STATES["judging"]) == ()
+        assert again.generations(RED) == first
+    other = STATES["judging"] - {Engine(RED, 1, "0123"), elements("denied", "80")}
+    assert reach(port, other | facts(Engine(RED, 1, "new"), elements("denied", "82"))) == ()
+    assert port.generations(RED) == {1: first[1] % 4095 + 1, 2: first[2]}
+    assert reach(port, STATES["judging"]) == ()
+    assert port.generations(RED) == {1: (first[1] + 1) % 4095 + 1, 2: first[2]}
+    anew = STATES["judging"] - {NftTable(RED, JUDGING)} | {NftTable(RED, JUDGING + "# other")}
+    assert reach(port, anew) == ()
+    assert port.generations(RED) == {1: (first[1] + 2) % 4095 + 1, 2: first[2] % 4095 + 1}
+    port.close()
+
+
+def test_an_engine_that_comes_back_goes_on_from_its_generation(box: Box) -> None:
+    """Records of its earlier life are about; while it is gone it is not told."""
+    prepare(box, RED)
+    port = nft(box)
+    reach(port, STATES["judging"])
+    first = port.generations(RED)[2]
+    reach(port, STATES["judging otherwise"])
+    assert set(port.generations(RED)) == {1}
+    again = nft(box)
+    assert reach(again, STATES["judging"]) == ()
+    assert again.generations(RED)[2] == first % 4095 + 1
+    port.close()
+    again.close()
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [Engine(RED, 3, "0123"), Instruction(RED, FLOW4, Action.DENY), Instruction(RED, FLOW6, Action.DENY)],
+    ids=lambda fact: f"{type(fact).__name__}",
+)
+def test_what_the_table_has_no_place_for_is_a_failure(box: Box, lost: Fact) -> None:
+    """A chain or map that its body does not declare; the rest of the transaction waits, too."""
+    prepare(box, RED)
+    port = nft(box)
+    body = NftTable(RED, JUDGING.replace("instructions4", "other4").replace("instructions6", "other6"))
+    assert reach(port, facts(body, Engine(RED, 1, "0123"))) == ()
+    assert lost in {failure.fact for failure in reach(port, facts(body, Engine(RED, 1, "0123"), lost))}
+    assert port.read() == {body, Engine(RED, 1, "0123")}
+    assert port.apply(Plan((Change("delete", lost, None),))) == ()
+    port.close()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "flush chain inet edgeway engine1",
+        "add rule inet edgeway engine1 drop",
+        "flush map inet edgeway dispatch",
+        "add element inet edgeway dispatch { 0x5 : accept }",
+        "flush map inet edgeway instructions4",
+        "flush map inet edgeway instructions6",
+    ],
+)
+def test_what_another_changed_of_flow_records_is_put_right(world: World, command: str) -> None:
+    """By one apply, without the table being made anew."""
+    world.make(RED)
+    port = NftPort(world.namespaces)
+    reach(port, STATES["judging"])
+    world.run(RED, "nft", command)
+    plan = diff(port.read(), STATES["judging"])
+    assert plan
+    assert not any(isinstance(change.fact, NftTable) for change in plan.changes)
+    assert port.apply(plan) == ()
+    assert port.read() == STATES["judging"]
+    fresh = NftPort(world.namespaces)
+    fresh.attend(STATES["judging"])
+    assert fresh.read() == STATES["judging"]
+    assert world.run(RED, "nft", "list", "map", "inet", "edgeway", "dispatch").count("0x") == 12
+    port.close()
+    fresh.close()
+
+
+def test_a_ruleset_that_changed_meanwhile_is_looked_at_again(world: World) -> None:
+    """The kernel refuses what was made for another; the difference is carried out all the same."""
+    world.make(RED)
+    port = NftPort(world.namespaces)
+    reach(port, STATES["judging"])
+    world.run(RED, "nft", "add table inet other")
+    assert port.apply(Plan((Change("delete", Instruction(RED, FLOW4, Action.DENY), None),))) == ()
+    assert port.read() == STATES["judging"] - {Instruction(RED, FLOW4, Action.DENY)}
+    port.close()
+
+
+def test_nothing_is_listed_after_our_own_changes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither after instructions nor after sets with a bump: what was written is known."""
+    world.make(RED)
+    port = NftPort(world.namespaces)
+    reach(port, STATES["judging"])
+    listed: list[str] = []
+    run = NftPort._run
+
+    def spy(self: NftPort, ns: Namespace, text: str) -> str:
+        listed.append(text.split(maxsplit=1)[0])
+        return run(self, ns, text)
+
+    monkeypatch.setattr(NftPort, "_run", spy)
+    assert reach(port, STATES["judging"] - {Instruction(RED, FLOW4, Action.DENY)}) == ()
+    assert listed == []
+    assert reach(port, STATES["judging otherwise"]) == ()
+    assert port.read() == STATES["judging otherwise"]
+    assert listed == ["delete"]
+    port.close()
+
+
+def test_counters_are_told_by_name(box: Box) -> None:
+    """Those that the body declares."""
+    prepare(box, RED)
+    port = nft(box)
+    reach(port, STATES["judging"])
+    assert port.counters(RED) == {"judged": (0, 0), "rechecked": (0, 0)}
+    assert port.counters(HOST) == {}
     port.close()
 
 

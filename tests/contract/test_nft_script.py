@@ -1,0 +1,106 @@
+"""The script that leads from what is held to what is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import ip_address
+
+from appliance.kernel.nft_engines import Flows
+from appliance.kernel.nft_flows import Stamp, words_of
+from appliance.kernel.nft_script import Fact, Held, Script, script
+from appliance.model.facts import Engine, FlowKey, Instruction, Namespace, NftSet, NftTable
+from appliance.model.marks import Action
+from appliance.state.diff import Change, diff
+from tests.support.flow_body import flow_body
+
+RED = Namespace("red")
+TABLE = NftTable(RED, flow_body({1: "80", 2: "81"}))
+FLOW = FlowKey(ip_address("10.0.0.1"), 1, ip_address("10.0.0.2"), 2, 17, 7)
+STOP = Instruction(RED, FLOW, Action.DENY)
+
+
+def held() -> Held:
+    """Hold a set, an engine that lives, one that is gone, and an instruction."""
+    flows = Flows({1: Stamp(5, "p"), 2: Stamp(9, "")}, {1: words_of(1, 5)}, {FLOW: 0x8000_0100})
+    return Held(3, TABLE, {"denied": frozenset({"80"})}, "", flows)
+
+
+def advance(_: int, generation: int | None) -> int:
+    """Count; begin at 100."""
+    return 100 if generation is None else generation + 1
+
+
+def lead(held: Held, *changes: Change[Fact]) -> tuple[Script, list[str]]:
+    """Return the script, and its statements with the body left out."""
+    made = script(RED, held, changes, advance)
+    return made, [one.text.split("table inet edgeway {\n")[0] for one in made.statements]
+
+
+def changes(old: Sequence[Fact], new: Sequence[Fact]) -> tuple[Change[Fact], ...]:
+    """Compare."""
+    return diff(old, new).changes
+
+
+def test_a_bump_comes_after_the_elements_that_it_is_for() -> None:
+    """And nothing else is written; what is held becomes so only when it was carried out."""
+    new: list[Fact] = [NftSet(RED, "denied", frozenset({"81"})), Engine(RED, 1, "q")]
+    was = held()
+    made, texts = lead(was, *changes([NftSet(RED, "denied", frozenset({"80"})), Engine(RED, 1, "p")], new))
+    assert [text.split("{")[0].split()[:2] for text in texts] == [
+        ["delete", "element"],
+        ["add", "element"],
+        ["flush", "chain"],
+    ]
+    assert [bump.stamp for bump in made.bumps] == [Stamp(6, "q")]
+    assert made.after.sets == {"denied": {"81"}}
+    assert was.flows.live(1) == Stamp(5, "p")
+
+
+def test_instructions_are_left_to_others_while_the_table_stays() -> None:
+    """They need no script."""
+    made, texts = lead(held(), *changes([], [STOP]))
+    assert texts == []
+    assert not made.bumps
+
+
+def test_a_table_made_anew_holds_all_that_was_held() -> None:
+    """Sets, rows, engines with their next generation; one that is gone keeps its last, without words."""
+    other = NftTable(RED, TABLE.body + "# other")
+    made, texts = lead(held(), *changes([TABLE], [other]))
+    assert texts[0].startswith("table inet edgeway {}\ndelete table")
+    text = "\n".join(texts)
+    assert "add element inet edgeway denied { 80 }" in text
+    assert "add element inet edgeway instructions4 { 7 . 10.0.0.1 . 1 . 10.0.0.2 . 2 . 17 : 0x80000100 }" in text
+    assert 'or 0x00601000 comment "p"' in text
+    assert 'or 0x00902000 comment ""' in text
+    assert text.count("add element inet edgeway dispatch") == 1
+    assert "delete element" not in text
+    assert made.after.table == other
+
+
+def test_a_table_made_anew_takes_changes_of_engines_and_instructions_with_it() -> None:
+    """One transaction for all."""
+    other = NftTable(RED, TABLE.body + "# other")
+    old: list[Fact] = [TABLE, Engine(RED, 1, "p"), Instruction(RED, FLOW, Action.ALLOW)]
+    _, texts = lead(held(), *changes(old, [other, Engine(RED, 2, "r"), STOP]))
+    text = "\n".join(texts)
+    assert "17 : 0x80000200 }" in text
+    assert 'or 0x00501000 comment ""' in text
+    assert 'or 0x00a02000 comment "r"' in text
+
+
+def test_an_engine_and_a_row_that_the_new_body_has_no_place_for_are_left_out() -> None:
+    """Unless they are wanted: then nft says that there is no such chain."""
+    small = NftTable(RED, "map dispatch { type mark : verdict; }")
+    _, texts = lead(held(), *changes([TABLE, Engine(RED, 1, "p")], [small]))
+    assert "engine" not in "\n".join(texts)
+    assert "instructions" not in "\n".join(texts)
+    _, texts = lead(held(), *changes([TABLE], [small]))
+    assert "flush chain inet edgeway engine1" in "\n".join(texts)
+
+
+def test_a_table_that_goes_takes_all_with_it() -> None:
+    """Nothing is held afterwards."""
+    made, texts = lead(held(), *changes([TABLE, Engine(RED, 1, "p"), STOP], []))
+    assert texts == ["table inet edgeway {}\ndelete table inet edgeway"]
+    assert (made.after.table, made.after.sets, made.after.flows) == (None, {}, Flows())
