@@ -13,7 +13,7 @@ from dataclasses import replace
 import structlog
 
 from appliance.control import instruct
-from appliance.control.flow_watch import FlowWatch
+from appliance.control.flow_watch import FlowWatch, Scope
 from appliance.control.instructions import Instructions
 from appliance.control.reconciliation import Reconciliation, scopes
 from appliance.control.tasks import Tasks
@@ -26,12 +26,21 @@ from appliance.model.marks import Action, Mark, vpc_zone
 from appliance.state.store import Store
 from services.feature import Runtime
 from services.flows.inband import Request, Status
+from services.inline.compile import edges_of
+from services.inline.names import engine_namespace
 from services.steering import ServiceLink, service_links
 
 log = structlog.get_logger()
 
 #: Seconds for which ends of flows are gathered before their instructions are removed.
 GATHER = 0.1
+
+
+def engines_of(intent: Intent, node: str) -> set[Namespace]:
+    """Return the namespaces in which engines of inline edges judge."""
+    return {
+        engine_namespace(name, edge, engine) for name, edge in edges_of(intent, node).items() for engine in edge.engines
+    }
 
 
 class Flows:
@@ -58,9 +67,10 @@ class Flows:
     async def follow(self, intent: Intent, node: str, runtime: Runtime) -> None:
         """Follow the flows of an intent that the kernel has been led to; handle those whose promises ended."""
         self._zones = {name: vpc_zone(vpc.id) for name, vpc in intent.vpcs.items()}
-        await self.watch.watch(scopes(intent, node))
-        await self.inband.watch(service_links(intent, node))
+        # First what ended: a VPC that left this node has flows as long as they are followed.
         await self.reconciliation.carry_out(self.reconciliation.wanted(intent, node, runtime))
+        await self.watch.watch({**scopes(intent, node), **{ns: Scope() for ns in engines_of(intent, node)}})
+        await self.inband.watch(service_links(intent, node))
 
     def tick(self, now: float) -> None:
         """Give up on instructions whose flow never came."""
