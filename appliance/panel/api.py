@@ -1,8 +1,8 @@
-"""The daemon's HTTP API over its Unix socket: show, plan, reload, rollback. Only root may connect (mode 0600).
+"""The daemon's HTTP API over its Unix socket: show, plan, reload, rollback, flow, trace. Only root may connect (0600).
 
 GET /show/NAME?key=value is a view of `appliance.panel.views`. POST /plan and /reload take {"text": the intent, "file":
-where it came from}, /plan also {"node": for which node}; POST /rollback takes nothing. Every answer is JSON; what is
-wrong comes as {"error", "kind", "who" must act, "retry", "findings"}, status 422 if the caller is to act, else 503.
+where it came from}, /plan also {"node": for which node}; POST /rollback takes nothing. POST /flow takes {"vpc", "flow",
+"action", "to"} and /trace {"vpc", "flow", "in"}: see `appliance.panel.flow_cli`. Every answer is JSON; what is wrong comes as {"error", "kind", "who" must act, "retry", "findings"}, status 422 if the caller is to act, else 503.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from appliance.control.daemon import Daemon
 from appliance.control.reconcile import Outcome
 from appliance.model.describe import describe
 from appliance.model.errors import EdgewayError, InternalError, KernelError, OperatorError
+from appliance.panel import flow_views
 from appliance.panel.views import plan, show
 
 log = structlog.get_logger()
@@ -82,7 +83,7 @@ def _json(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
 
 async def _no_such(request: Request, _: Exception) -> JSONResponse:
     """Answer what is routed nowhere."""
-    hint = "GET /show/NAME, POST /plan, /reload or /rollback"
+    hint = "GET /show/NAME, POST /plan, /reload, /rollback, /flow or /trace"
     return _failed(OperatorError.of(f"there is no {request.method} {request.url.path}", hint))
 
 
@@ -123,11 +124,19 @@ def application(daemon: Daemon) -> Starlette:
     async def rollback(_: Request) -> Any:
         return _outcome(daemon, await daemon.rollback())
 
+    async def ordered(request: Request) -> Any:
+        return await flow_views.order(daemon, await _body(request, "vpc", "action"))
+
+    async def traced(request: Request) -> Any:
+        return await flow_views.trace(daemon, await _body(request, "vpc", "flow"))
+
     routes = [
         Route("/show/{name}", _json(shown)),
         Route("/plan", _json(planned), methods=["POST"]),
         Route("/reload", _json(reload), methods=["POST"]),
         Route("/rollback", _json(rollback), methods=["POST"]),
+        Route("/flow", _json(ordered), methods=["POST"]),
+        Route("/trace", _json(traced), methods=["POST"]),
     ]
     return Starlette(routes=routes, exception_handlers={HTTPException: _no_such})
 

@@ -1,4 +1,4 @@
-"""The command `edgeway`: check, plan, run, show, reload, rollback, reference, lab.
+"""The command `edgeway`: check, plan, run, show, reload, rollback, flow, trace, reference, lab.
 
 Exit codes: 0 done; 1 something failed; 2 wrong usage; 3 the intent has findings. With --json standard output holds JSON
 and nothing else. Every command loads what it needs itself, so that `check` and `--help` answer at once.
@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from appliance.model.errors import EdgewayError, OperatorError
-from appliance.panel import lab_cli, tables
+from appliance.panel import flow_cli, lab_cli, tables
 from appliance.panel.client import SOCKET, Client
 
 FINDINGS = 3
@@ -56,6 +56,8 @@ app = typer.Typer(
 )
 show_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What the daemon on this node knows and does.")
 app.add_typer(show_app, name="show")
+app.add_typer(flow_cli.app, name="flow")
+app.command("trace")(flow_cli.trace)
 app.add_typer(lab_cli.app, name="lab")
 
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
@@ -170,14 +172,51 @@ for _name, _text in {
     _show_command(_name, _text)
 
 
+def _show_of_vpc(name: str, text: str) -> None:
+    example = f"Example: edgeway show {name} --vpc red"
+
+    @show_app.command(name, help=f"{text}\n\n{example}")
+    def command(
+        vpc: Annotated[str, typer.Option(help="Only of this VPC, or inline/NAME.")] = "",
+        as_json: Json = False,  # noqa: FBT002
+        socket: Socket = SOCKET,
+    ) -> None:
+        _show(Client(socket).show(name, vpc=vpc), as_json=as_json)
+
+
+for _name, _text in {
+    "instructions": "What was decided for single flows.",
+    "rules": "Each firewall rule once: which ports refer to it, and its place in their order.",
+    "engines": "Flows that are judged together: generation, members, policy; counters of each VPC.",
+}.items():
+    _show_of_vpc(_name, _text)
+
+
 @show_app.command("flows")
 def show_flows(
     vpc: Annotated[str, typer.Option(help="Only flows of this VPC.")] = "",
+    affected_by: Annotated[str, typer.Option(help="Only flows that a change would affect now.", metavar="CHANGE")] = "",
     as_json: Json = False,  # noqa: FBT002
     socket: Socket = SOCKET,
 ) -> None:
-    """Live flows with their translations."""
-    _show(Client(socket).show("flows", vpc=vpc), as_json=as_json)
+    """Live flows with their translations, and how they were judged.
+
+    Example: edgeway show flows --affected-by 'backend-gone red/web 172.16.1.11:8080'
+    """
+    _show(Client(socket).show("flows", vpc=vpc, **{"affected-by": affected_by}), as_json=as_json)
+
+
+@show_app.command("audit")
+def show_audit(
+    change: Annotated[str, typer.Option(help="Only what was done because of this change.")] = "",
+    as_json: Json = False,  # noqa: FBT002
+    socket: Socket = SOCKET,
+) -> None:
+    """What was done to established flows after changes, newest last.
+
+    Example: edgeway show audit --change 'vip-gone red/203.0.113.80:80/tcp'
+    """
+    _show(Client(socket).show("audit", change=change), as_json=as_json)
 
 
 @show_app.command("routes")

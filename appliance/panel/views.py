@@ -13,12 +13,14 @@ from appliance.control.compile import Desired
 from appliance.control.daemon import Daemon
 from appliance.control.reconcile import Plans, changes
 from appliance.kernel import probe
-from appliance.kernel.conntrack_codec import CtEntry, CtTuple
 from appliance.model.describe import describe, hop
 from appliance.model.errors import EngineError, KernelError, OperatorError
-from appliance.model.facts import Namespace
+from appliance.model.facts import Namespace, NftSet
 from appliance.model.intent import Intent, Vip, Vpc
 from appliance.model.marks import vpc_namespace
+from appliance.panel import flow_views
+from appliance.panel.flow_views import Row, running
+from appliance.state.diff import Change
 from routing.bgp.values import Attributes, Network, Speaker
 from routing.engines.engine import RouteView, SessionState, SessionView
 from routing.fib import Fib, explain
@@ -26,17 +28,10 @@ from services.edge import carried
 from services.nat import own_blocks
 from services.place import Place
 
-Row = dict[str, Any]
-#: At most this many flows of each VPC are shown; after so many others get their turn.
-FLOWS, AT_ONCE = 1000, 100
-PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 132: "sctp"}
-IPV6 = 6
-
-
-def _intent(daemon: Daemon) -> Intent:
-    if daemon.intent is None:
-        raise OperatorError.of("no intent is installed yet", "look at the daemon's log")
-    return daemon.intent
+#: Elements of a set that a plan shows.
+FEW = 12
+#: After so many rows others get their turn.
+AT_ONCE = 100
 
 
 async def status(daemon: Daemon) -> Row:
@@ -72,7 +67,7 @@ async def nodes(daemon: Daemon) -> list[Row]:
             "fabric": str(node.fabric.ipv4),
             "here": name == daemon.node,
         }
-        for name, node in sorted(_intent(daemon).nodes.items())
+        for name, node in sorted(running(daemon).nodes.items())
     ]
 
 
@@ -165,7 +160,7 @@ def _became(fib: Fib, network: Network) -> str | None:
 
 async def vpcs(daemon: Daemon) -> list[Row]:
     """The zone's VPCs: where their guests are; on a host also which blocks and VIPs it serves for them."""
-    intent = _intent(daemon)
+    intent = running(daemon)
     here = carried(intent, daemon.node)
     return [_vpc(daemon, intent, name, vpc, here=name in here) for name, vpc in sorted(intent.vpcs.items())]
 
@@ -210,66 +205,33 @@ def _count(daemon: Daemon, name: str) -> int:
         return 0
 
 
-async def flows(daemon: Daemon, vpc: str = "") -> list[Row]:
-    """Live flows of the VPCs on this node, with their translations: at most FLOWS of each VPC."""
-    here = carried(_intent(daemon), daemon.node)
-    if vpc and vpc not in here:
-        raise OperatorError.of(f"no guest of VPC {vpc} is on this node", f"VPCs here: {', '.join(here) or 'none'}")
-    return [row for name in here if vpc in ("", name) for row in await _flows(daemon, name)]
-
-
-async def _flows(daemon: Daemon, vpc: str) -> list[Row]:
-    """Dump by portions: the daemon has other things to do meanwhile."""
-    rows: list[Row] = []
-    try:
-        for entry in daemon.kernel.conntrack.dump(Namespace(vpc_namespace(vpc))):
-            rows.append(_flow(vpc, entry))
-            if len(rows) == FLOWS:
-                break
-            if len(rows) % AT_ONCE == 0:
-                await asyncio.sleep(0)
-    except KernelError as error:
-        if not error.retry:
-            raise
-    return rows
-
-
-def _flow(vpc: str, entry: CtEntry) -> Row:
-    return {
-        "vpc": vpc,
-        "protocol": PROTOCOLS.get(entry.l4proto, str(entry.l4proto)),
-        "state": entry.tcp_state,
-        "source": _end(entry.orig, source=True),
-        "destination": _end(entry.orig, source=False),
-        "reply-source": _end(entry.reply, source=True),
-        "reply-destination": _end(entry.reply, source=False),
-        "zone": entry.zone,
-        "mark": entry.mark,
-        "timeout": entry.timeout,
-    }
-
-
-def _end(flow: CtTuple, *, source: bool) -> str:
-    """Write one end: address and port; what ICMP has instead of ports stands with the destination."""
-    address, port = (flow.source, flow.sport) if source else (flow.destination, flow.dport)
-    if flow.icmp is not None:
-        return str(address) if source else f"{address} type {flow.icmp.type} id {flow.icmp.id}"
-    text = f"[{address}]" if address.version == IPV6 else str(address)
-    return f"{text}:{port}" if port else str(address)
-
-
 def plan_rows(plans: Plans, desired: Desired, running: tuple[Speaker, ...]) -> list[Row]:
     """A plan as rows in the order of application, kernel first, then sessions and announcements."""
     rows: list[Row] = [
         {
             "subsystem": name,
             "operation": change.operation,
-            "object": describe(change.fact),
-            "was": describe(change.old) if change.operation == "update" and change.old is not None else None,
+            "object": _said(change.fact) + _difference(change),
+            "was": _said(change.old) if change.operation == "update" and change.old is not None else None,
         }
         for name, change in changes(plans)
     ]
     return rows + speaker_rows(running, desired.speakers)
+
+
+def _said(fact: Any) -> str:
+    """Write a fact; of a large set not the elements but their number."""
+    if not isinstance(fact, NftSet) or len(fact.elements) <= FEW:
+        return describe(fact)
+    return f"nft set {fact.name} of {len(fact.elements)} elements" + (f" in {fact.ns}" if fact.ns else "")
+
+
+def _difference(change: Change[Any]) -> str:
+    """Say how many elements of a large set come and go."""
+    old, new = change.old, change.new
+    if not (isinstance(old, NftSet) and isinstance(new, NftSet)) or len(new.elements) <= FEW:
+        return ""
+    return f": {len(new.elements - old.elements)} added, {len(old.elements - new.elements)} removed"
 
 
 def speaker_rows(running: tuple[Speaker, ...], wanted: tuple[Speaker, ...]) -> list[Row]:
@@ -311,8 +273,9 @@ def _compare(subsystem: str, old: dict[str, Any], new: dict[str, Any]) -> list[R
 
 async def plan(daemon: Daemon, intent: Intent | None = None) -> list[Row]:
     """What an intent (the running one when none is given) would change now."""
-    plans, desired = daemon.plan(intent or _intent(daemon))
-    return plan_rows(plans, desired, daemon.speakers.told)
+    wanted = intent or running(daemon)
+    plans, desired = daemon.plan(wanted)
+    return plan_rows(plans, desired, daemon.speakers.told) + flow_views.predicted(daemon, wanted)
 
 
 async def capabilities(_: Daemon) -> list[Row]:
@@ -327,7 +290,11 @@ VIEWS: dict[str, tuple[Callable[..., Awaitable[Any]], tuple[str, ...]]] = {
     "neighbors": (neighbors, ()),
     "routes": (routes, ("prefix", "neighbor")),
     "vpcs": (vpcs, ()),
-    "flows": (flows, ("vpc",)),
+    "flows": (flow_views.flows, ("vpc", "affected-by")),
+    "instructions": (flow_views.instructions, ("vpc",)),
+    "rules": (flow_views.rules, ("vpc",)),
+    "engines": (flow_views.engines, ("vpc",)),
+    "audit": (flow_views.audit, ("change",)),
     "capabilities": (capabilities, ()),
     "plan": (plan, ()),
 }
@@ -340,4 +307,4 @@ async def show(daemon: Daemon, name: str, options: Mapping[str, str]) -> Any:
     view, known = VIEWS[name]
     if unknown := sorted(options.keys() - set(known)):
         raise OperatorError.of(f"{name} has no option {unknown[0]}", f"options: {', '.join(known) or 'none'}")
-    return await view(daemon, **options)
+    return await view(daemon, **{key.replace("-", "_"): value for key, value in options.items()})

@@ -55,6 +55,10 @@ class Journaled:
         if hasattr(self.port, "attend"):
             self.port.attend(desired)
 
+    def __getattr__(self, name: str) -> Any:
+        """Pass on what only this port can tell."""
+        return getattr(self.port, name)
+
     def read(self) -> frozenset[Any]:
         """Read, or fail as the test wants."""
         if self.broken:

@@ -13,6 +13,7 @@ import pytest
 from appliance.control.tasks import Tasks
 from appliance.model.errors import KernelError
 from appliance.panel.api import serve
+from appliance.panel.views import VIEWS
 from routing.engines.engine import RouteView, Synced
 from tests.support.fake_engine import best
 from tests.support.fake_node import FakeNode, quiet_vpc
@@ -71,10 +72,29 @@ async def test_only_root_may_connect(api: Api) -> None:
 async def test_every_view_is_answered(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """By its name, with its options."""
     monkeypatch.setattr("appliance.kernel.probe.capabilities", lambda: [{"name": "VXLAN", "present": True}])
-    for name in ("status", "nodes", "neighbors", "routes", "vpcs", "flows", "capabilities", "plan"):
+    for name in VIEWS:
         code, value = await api.ask("GET", f"/show/{name}")
         assert code == 200, value
     assert (await api.ask("GET", "/show/flows?vpc=red")) == (200, [])
+
+
+async def test_a_flow_is_instructed_and_traced(api: Api) -> None:
+    """What a body lacks is named."""
+    flow = {"vpc": "red", "flow": "tcp 172.16.1.13:40000 > 198.51.100.1:80"}
+    code, value = await api.ask("POST", "/flow", flow | {"action": "deny"})
+    assert (code, value["in-force"], value["live"]) == (200, True, False)
+    code, value = await api.ask("POST", "/trace", flow)
+    assert (code, value["result"]) == (200, "dropped by the instruction")
+    code, value = await api.ask("POST", "/flow", {"vpc": "red", "action": "clear"})
+    assert (code, value) == (200, {"vpc": "red", "cleared": 1})
+    for what, body, said in (
+        ("flow", flow, "the body lacks action"),
+        ("trace", {"vpc": "red"}, "the body lacks flow"),
+        ("flow", flow | {"flow": "x", "action": "deny"}, "`x` is no flow"),
+    ):
+        code, value = await api.ask("POST", f"/{what}", body)
+        assert code == 422
+        assert said in value["error"]
 
 
 async def test_a_reload_is_answered_when_the_kernel_was_led_there(api: Api) -> None:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 import pytest
 
-from appliance.kernel.conntrack_codec import CtEntry, CtTuple, Icmp
+from appliance.kernel.conntrack_codec import CtEntry, CtTuple
 from appliance.model.errors import EngineError, OperatorError
 from appliance.model.facts import Namespace
-from appliance.panel import views
-from appliance.panel.views import VIEWS, plan_rows, show, speaker_rows
+from appliance.panel.views import VIEWS, plan, plan_rows, show, speaker_rows
 from routing.bgp.values import Announcement, Attributes, Mode, Neighbor, Reason, Segment, SegmentType, Speaker
 from routing.engines.engine import RouteView, SessionState, SessionView, Synced
 from services.health import Target
@@ -206,68 +204,6 @@ def _flow(number: int = 0) -> CtEntry:
     return CtEntry(6, out, back, zone=1101, timeout=300, tcp_state="established")
 
 
-async def test_flows_show_both_directions(node: FakeNode) -> None:
-    """The reply's destination is the translation."""
-    node.conntrack.add(RED, _flow())
-    (row,) = await ask(node, "flows")
-    assert row == {
-        "vpc": "red",
-        "protocol": "tcp",
-        "state": "established",
-        "source": "172.16.1.11:40000",
-        "destination": "198.51.100.10:80",
-        "reply-source": "198.51.100.10:80",
-        "reply-destination": "203.0.113.1:11264",
-        "zone": 1101,
-        "mark": 0,
-        "timeout": 300,
-    }
-    assert await ask(node, "flows", vpc="red") == [row]
-
-
-async def test_a_flow_without_ports_is_shown_by_what_it_has(node: FakeNode) -> None:
-    """ICMP has an identifier, others have nothing; IPv6 addresses stand in brackets before a port."""
-    one, two = IPv4Address("172.16.1.11"), IPv4Address("198.51.100.10")
-    six = IPv6Address("2001:db8::1")
-    node.conntrack.add(RED, CtEntry(1, CtTuple(one, two, icmp=Icmp(8, 0, 7)), CtTuple(two, one, icmp=Icmp(0, 0, 7))))
-    node.conntrack.add(RED, CtEntry(47, CtTuple(one, two), CtTuple(two, one)))
-    node.conntrack.add(RED, CtEntry(17, CtTuple(six, six, 53, 53), CtTuple(six, six, 53, 53)))
-    rows = await ask(node, "flows")
-    assert [(row["protocol"], row["source"], row["destination"]) for row in rows] == [
-        ("icmp", "172.16.1.11", "198.51.100.10 type 8 id 7"),
-        ("47", "172.16.1.11", "198.51.100.10"),
-        ("udp", "[2001:db8::1]:53", "[2001:db8::1]:53"),
-    ]
-
-
-async def test_of_very_many_flows_some_are_shown_and_the_loop_goes_on(
-    node: FakeNode, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Best paths must reach the kernel while somebody looks at flows."""
-    monkeypatch.setattr(views, "FLOWS", 300)
-    turns = 0
-
-    async def others() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    for number in range(400):
-        node.conntrack.add(RED, _flow(number))
-    task = asyncio.create_task(others())
-    rows = await show(node.daemon, "flows", {})
-    task.cancel()
-    assert len(rows) == 300
-    assert turns >= 2
-
-
-async def test_flows_of_a_vpc_that_is_not_here_are_the_operators_error(node: FakeNode) -> None:
-    """An empty table would look like a quiet VPC."""
-    with pytest.raises(OperatorError, match="VPCs here: red"):
-        await show(node.daemon, "flows", {"vpc": "blue"})
-
-
 async def test_the_plan_of_the_running_intent_is_empty(node: FakeNode) -> None:
     """What is in place is no change."""
     assert await ask(node, "plan") == []
@@ -275,7 +211,7 @@ async def test_the_plan_of_the_running_intent_is_empty(node: FakeNode) -> None:
 
 async def test_a_plan_tells_kernel_and_bgp_in_the_order_of_application(node: FakeNode) -> None:
     """Each row says what an object is and, of an update, what it was."""
-    rows = await views.plan(node.daemon, intent(changed(quiet_vpc(), "vpcs.red.guests.r1.host", "h2")))
+    rows = await plan(node.daemon, intent(changed(quiet_vpc(), "vpcs.red.guests.r1.host", "h2")))
     objects = {row["object"]: row for row in rows}
     assert objects["link tap11 physical mtu 1500 master ew-lan isolated in vpc-red"]["operation"] == "delete"
     assert objects["announcement 203.0.113.11/32"] == {
@@ -311,6 +247,15 @@ def test_changes_of_a_speaker_itself_are_part_of_a_plan() -> None:
     assert speaker_rows((new,), (new,)) == []
 
 
+async def test_a_plan_counts_the_elements_of_large_sets(node: FakeNode) -> None:
+    """Hundreds of elements are no line that anybody reads."""
+    rows = await plan(node.daemon, intent(changed(quiet_vpc(), "vpcs.red.vips.web.backends", ["r1"])))
+    objects = {row["object"]: row["was"] for row in rows}
+    (backends,) = (text for text in objects if text.startswith("nft set backends "))
+    assert backends.startswith("nft set backends of 64 elements in vpc-red: ")
+    assert objects[backends] == "nft set backends of 64 elements in vpc-red"
+
+
 async def test_a_plan_where_nothing_stands_creates_everything(node: FakeNode) -> None:
     """As `edgeway plan` shows it without a daemon."""
     plans, desired = node.daemon.plan(intent(pair()))
@@ -322,7 +267,7 @@ async def test_a_view_or_option_that_does_not_exist_is_the_operators_error(node:
     """With the names of those that do."""
     with pytest.raises(OperatorError, match="one of status, nodes"):
         await show(node.daemon, "everything", {})
-    with pytest.raises(OperatorError, match=r"flows has no option color \(options: vpc\)"):
+    with pytest.raises(OperatorError, match=r"flows has no option color \(options: vpc, affected-by\)"):
         await show(node.daemon, "flows", {"color": "red"})
     with pytest.raises(OperatorError, match="plan has no option intent"):
         await show(node.daemon, "plan", {"intent": "x"})
