@@ -21,12 +21,10 @@ from tests.support.namespaces import LOCKS
 PATIENCE = 1200
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have one worker do all tests of the zone, and give them time."""
+    """Give the tests of the zone time."""
     for item in items:
         if "zone" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("zone"))
             item.add_marker(pytest.mark.timeout(PATIENCE))
 
 
