@@ -61,10 +61,10 @@ class Road:
 
     def establish(self, stream: Stream) -> Stream:
         """Open every flow of a stream: a packet there and one back, or a handshake; return what may follow."""
-        opening = handshake(stream) if stream.protocol == TCP else (stream, stream.back(), stream)
+        opening = handshake(stream) if stream.protocol == TCP else (stream, stream.back())
         for each in opening:
             self.send(each, stream.flows)
-        return opening[-1]
+        return opening[-1] if stream.protocol == TCP else stream
 
     def proves(self, stream: Stream) -> None:
         """See that packets of a stream come through; whoever measures what is dropped early measures nothing."""

@@ -29,7 +29,7 @@ def edgeway(indexes: Sequence[Sequence[Simple]]) -> str:
     orders = [tuple(f"{rule.number:032x}" for rule in index) for index in indexes]
     matches = {f"{rule.number:032x}": _match(rule) for index in indexes for rule in index}
     groups = {order: f"port{number}" for number, order in enumerate(dict.fromkeys(orders))}
-    compiled = {4: compile_rules(matches, tuple(groups))}
+    compiled: program.Compiled = {4: compile_rules(matches, tuple(groups))}
     words = dict.fromkeys(matches, program.word(Action.ALLOW))
     ports = frozenset(f"{workload(number)} : jump {groups[order]}" for number, order in enumerate(orders))
     return _text(
