@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,10 @@ from tests.support.parallel import Scheduling
 # A machine that does something else is no failure.
 settings.register_profile("edgeway", deadline=None)
 settings.load_profile("edgeway")
+
+# Under nohup a hangup is ignored, and what a test starts inherits that; a handler it does not inherit.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 @pytest.hookimpl(optionalhook=True)
