@@ -26,6 +26,8 @@ MOST_STAGES: Final = 16
 SETS: Final = 2**20 - 1
 #: What an element that matches the first field costs, in regions (a look-up in a stage is as dear as about 16 of them).
 _CROWD_COST: Final = STAGE_COST // 16
+#: Regions that are nothing to worry about; beyond, plans are sought that need few for each rule.
+_SPARE: Final = 10_000
 #: A value is broad if more than so many others begin inside it.
 _BROAD: Final = 8
 
@@ -116,7 +118,7 @@ class _Compiler:
             return Stages(())
         planner = Planner(self._relations, self._precedence, self._keys(), most_stages)
         plans = planner.plans()
-        budget = 4 * (len(self._names) + plans[0].cost)
+        budget = 4 * len(self._names) + _SPARE
         while not (best := self._best(plans, min(budget, self._most))):
             if budget >= self._most:
                 raise RulesMultiplyError.among(self._worst(planner.crossings), self._most)

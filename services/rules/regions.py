@@ -29,6 +29,7 @@ class Cutter:
         self._values = [[match[field] for match in matches] for field in order]
         self._whole = _whole(self._values)
         self._ahead, self._order, self._most = ahead, order, most
+        self._behind = sum(1 << number for number, others in enumerate(ahead) if others)
         self._known: list[dict[int, int]] = [{} for _ in order]
         self._answers: list[dict[tuple[Piece, ...], int]] = [{} for _ in order]
         self.nodes: list[tuple[Piece, ...]] = []
@@ -101,7 +102,7 @@ class Cutter:
     def _visible(self, level: int, rules: int) -> int:
         """Leave out rules that are hidden by one that matches whatever the fields from here on are."""
         if whole := rules & (rules - 1) and rules & self._whole[level]:
-            for number in bits(rules):
+            for number in bits(rules & self._behind):
                 if self._ahead[number] & whole:
                     rules ^= 1 << number
         return rules

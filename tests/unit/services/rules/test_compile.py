@@ -21,7 +21,7 @@ def price(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("agree", [True, False])
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(20))
 def test_the_stages_decide_as_the_rules_one_after_the_other(price: None, seed: int, agree: bool) -> None:
     """For every index at once, whatever their orders."""
     made = universe(seed, agree=agree)
