@@ -215,17 +215,20 @@ class FlowDesk:
     def held(self, name: str = "") -> list[Row]:
         """Return every instruction, with what has become of its flow."""
         return [
-            {
-                "vpc": scope.name,
-                "flow": describe.flow(key),
-                "action": given.action.name.lower(),
-                "to": self.object_name(scope, given.action, given.object),
-                "live": self._live(scope.ns, key),
-            }
+            self._row(scope, key, given)
             for scope in self.scopes(name)
             for key, given in sorted(self.instructions.of(scope.ns).items(), key=lambda row: describe.flow(row[0]))
             if key.zone == scope.zone
         ]
+
+    def _row(self, scope: Scope, key: FlowKey, given: Instruction) -> Row:
+        name, redirect = self.object_name(scope, given.action, given.object), given.action is Action.REDIRECT
+        row = {"vpc": scope.name, "flow": describe.flow(key), "action": given.action.name.lower()}
+        return row | {
+            "to": name if redirect else None,
+            "by": None if redirect else name,
+            "live": self._live(scope.ns, key),
+        }
 
     def _live(self, ns: Namespace, key: FlowKey) -> bool:
         try:
@@ -236,10 +239,10 @@ class FlowDesk:
             return False
 
     def object_name(self, scope: Scope, action: int, number: int) -> str | None:
-        """Return what the object of an action is called."""
-        if action == Action.REDIRECT and scope.vpc is not None:
-            return next((name for name, node in scope.vpc.service_nodes.items() if node.id == number), str(number))
-        return str(number) if number else None
+        """Return what the object of an action is called; allow, deny and reject keep there which node ordered them."""
+        if action in {Action.LIMIT, Action.SAMPLE} or not number or scope.vpc is None:
+            return str(number) if number else None
+        return next((name for name, node in scope.vpc.service_nodes.items() if node.id == number), str(number))
 
     def namespaces(self, name: str = "") -> Iterable[tuple[Namespace, list[Scope]]]:
         """Return the namespaces that a name means, each with its scopes."""

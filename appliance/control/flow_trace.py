@@ -129,12 +129,17 @@ class Tracer:
             "translation": list(self._translations(way.target, flow, leaves)),
             "ports": [self._asked(asked) for asked in way.judgement.asked] if judged else [],
             "action": way.action.name.lower() if judged or way.cached else None,
-            "object": self.desk.object_name(self.scope, way.action, way.object) if judged or way.cached else None,
+            "object": self._object(way) if judged or way.cached else None,
             "engine": way.judgement.engine if judged else None,
             "differs": self._differs(way),
             "next-hop": way.found.kind if way.found.hop is None else describe.hop(way.found.hop),
             "result": self._result(way),
         }
+
+    def _object(self, way: Way) -> str | None:
+        """Return what an action needs besides; who ordered it stands with the instruction."""
+        plain = way.action in {Action.ALLOW, Action.DENY, Action.REJECT}
+        return None if plain else self.desk.object_name(self.scope, way.action, way.object)
 
     def _translations(self, target: Target, flow: Flow | None, leaves: str) -> Iterable[str]:
         if target.why:
@@ -208,7 +213,8 @@ class Tracer:
 
     def _instruction(self, held: Instruction) -> str:
         name = self.desk.object_name(self.scope, held.action, held.object)
-        return held.action.name.lower() + (f" to {name}" if name else "")
+        word = "to" if held.action is Action.REDIRECT else "by service node"
+        return held.action.name.lower() + (f" {word} {name}" if name else "")
 
     def _whose(self, address: Address) -> str:
         found = self.edge.guest(address)

@@ -17,7 +17,8 @@ from appliance.kernel.fakes.conntrack import FakeConntrack
 from appliance.kernel.fakes.world import FakeWorld
 from appliance.kernel.kernel import Kernel
 from appliance.model.errors import OperatorError
-from appliance.model.facts import Namespace
+from appliance.model.facts import Instruction, Namespace
+from appliance.model.flow_text import parse_flow
 from appliance.model.intent import Intent
 from appliance.model.marks import Action, Mark, inline_zone
 from services.feature import Runtime
@@ -116,7 +117,7 @@ def test_the_answer_says_what_was_before_and_that_the_engine_was_bumped(here: Of
     assert row["record"]["generation"] == row["generation-before"]
     assert row["generation-after"] == row["generation-before"] + 1
     (shown,) = here.desk.held()
-    assert shown == {"vpc": "red", "flow": ORIGINAL, "action": "deny", "to": None, "live": True}
+    assert shown == {"vpc": "red", "flow": ORIGINAL, "action": "deny", "to": None, "by": None, "live": True}
 
 
 def test_a_flow_that_is_not_live_is_taken_as_written(here: Office) -> None:
@@ -155,6 +156,14 @@ def test_a_redirect_goes_to_a_service_node_of_this_host(here: Office) -> None:
     ):
         with pytest.raises(OperatorError, match=said):
             here.desk.order("red", flow, "redirect", to, 0)
+
+
+def test_what_a_service_node_ordered_is_shown_with_its_name(here: Office) -> None:
+    """Its instructions keep its number."""
+    key = parse_flow("tcp 172.16.1.11:1 > 172.16.1.13:2", 1101)
+    here.desk.instructions.give((Instruction(RED, key, Action.ALLOW, 3),), 0)
+    (shown,) = here.desk.held("red")
+    assert (shown["action"], shown["to"], shown["by"]) == ("allow", None, "ids")
 
 
 def test_who_redirects_to_a_node_that_is_down_is_told() -> None:

@@ -18,7 +18,8 @@ from appliance.kernel.fakes.conntrack import FakeConntrack
 from appliance.kernel.fakes.world import FakeWorld
 from appliance.kernel.kernel import Kernel
 from appliance.model.errors import OperatorError
-from appliance.model.facts import Namespace
+from appliance.model.facts import Instruction, Namespace
+from appliance.model.flow_text import parse_flow
 from appliance.model.marks import GENERATIONS, Action, Mark
 from services.feature import Runtime
 from tests.support.fake_node import OUTSIDE
@@ -207,6 +208,10 @@ def test_an_instruction_decides_and_the_rules_are_still_shown() -> None:
     here.desk.order("red", BETWEEN, "redirect", "ids", 0)
     row = here.trace(BETWEEN)
     assert (row["instruction"], row["result"]) == ("redirect to ids", "passes through service node ids")
+    key = parse_flow(BETWEEN, 1101)
+    here.desk.instructions.give((Instruction(RED, key, Action.ALLOW, 3),), 0)
+    row = here.trace(BETWEEN)
+    assert (row["instruction"], row["ways"][0]["object"]) == ("allow by service node ids", None)
 
 
 def test_a_stale_record_is_told_with_both_decisions() -> None:
