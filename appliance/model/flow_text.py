@@ -18,7 +18,7 @@ FORM: Final = "'tcp 10.0.0.1:40000 > 10.0.0.2:80', 'udp [fd00::1]:5 > [fd00::2]:
 _HINT: Final = f"write {FORM}, in quotes: `>` alone belongs to the shell"
 _NUMBERS: Final = {"tcp": 6, "udp": 17, "icmp": 1, "ipv6-icmp": 58, "sctp": 132}
 _WITH_PORTS: Final = frozenset({6, 17, 132})
-#: ICMP by IP version; the types of an echo, and of what answers each type that has an answer.
+#: ICMP by IP version; the types of an echo, and of what answers each type that has an answer: no other makes a flow.
 _ICMP: Final = {4: 1, 6: 58}
 _ECHO: Final = {1: 8, 58: 128}
 _ANSWER: Final = {8: 0, 0: 8, 13: 14, 14: 13, 15: 16, 16: 15, 17: 18, 18: 17, 128: 129, 129: 128, 139: 140, 140: 139}
@@ -38,6 +38,8 @@ def parse_flow(text: str, zone: int = 0) -> FlowKey:
         dport = _ECHO[protocol] << 8 if dport is None else dport
         if sport is None:
             raise _wrong(text, "the identifier is missing behind the source")
+        if dport >> 8 not in _ANSWER:
+            raise _wrong(text, f"messages of ICMP type {dport >> 8} belong to the flow that they are about")
     elif protocol in _WITH_PORTS and None in {sport, dport}:
         raise _wrong(text, f"{words[0]} needs a port at both ends")
     return FlowKey(source, sport or 0, destination, dport or 0, protocol, zone)

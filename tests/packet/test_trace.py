@@ -21,7 +21,7 @@ from appliance.model.facts import FlowKey
 from appliance.model.flow_text import parse_flow
 from appliance.model.marks import Action, Mark
 from services.feature import Runtime
-from tests.packet.vpcs import CLIENT, RED, ZONE, Box, address, box, vpc
+from tests.packet.vpcs import CLIENT, RED, ZONE, Box, address, box, exchange, vpc
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -99,7 +99,11 @@ class Traced:
 
     def row(self, key: FlowKey) -> Row:
         """Trace a flow."""
-        return trace(self.desk, "red", written(key))
+        return self.said(written(key))
+
+    def said(self, text: str) -> Row:
+        """Trace what is written."""
+        return trace(self.desk, "red", text)
 
     def send(self, name: str, key: FlowKey) -> socket.socket:
         """Send a packet of a flow from a machine, now."""
@@ -269,3 +273,39 @@ def test_what_is_written_in_a_trace_leads_back_to_the_flow(traced: Traced) -> No
     (way,) = row["ways"]
     assert way["translation"] == [f"source becomes {entry.reply.destination}:{entry.reply.dport}"]
     assert way["next-hop"] == "via 100.64.0.202 dev ew-up"
+
+
+def test_a_live_connection_is_denied_from_either_end_and_goes_on_when_cleared(traced: Traced) -> None:
+    """The answer comes when it is in force: the next packet obeys."""
+    made = tree(random.Random(1))
+    made["vpcs"]["red"]["firewall"] = OPEN
+    traced.change(made)
+    server = traced.box.listen("r3", 7777)
+    client = traced.box.connect("r1", 40_000, (SOURCES["r3"], 7777))
+    assert client is not None
+    there, _ = server.accept()
+    there.settimeout(10)
+    exchange(client, there, b"before")
+    text = f"tcp {SOURCES['r1']}:40000 > {SOURCES['r3']}:7777"
+    answer = traced.desk.order("red", f"tcp {SOURCES['r3']}:7777 > {SOURCES['r1']}:40000", "deny", "", 0)
+    assert (answer["flow"], answer["live"], answer["in-force"]) == (text, True, True)
+    assert (answer["record"]["judged"], answer["record"]["action"]) == ("current", "allow")
+    assert answer["generation-after"] == answer["generation-before"] + 1
+    (way,) = traced.said(text)["ways"]
+    assert way["differs"].startswith("the record says allow, the rules now say deny: stale")
+    before = traced.box.counters()["denied"]
+    client.sendall(b"x")
+    eventually(lambda: traced.box.counters()["denied"] > before, what="the segment is dropped")
+    assert traced.said(text)["record"]["action"] == "deny"
+    assert traced.desk.clear("red", text)["cleared"] == 1
+    assert there.recv(1) == b"x"
+    exchange(client, there, b"after")
+    assert traced.said(text)["result"] == "passes"
+
+
+@pytest.mark.parametrize(
+    "text", ["47 172.16.1.11 > 172.16.1.13", "icmp 172.16.1.11:5 > 172.16.1.13:3328", "89 10.0.0.1 > 224.0.0.5"]
+)
+def test_flows_of_any_protocol_can_be_asked_about(traced: Traced, text: str) -> None:
+    """Conntrack may not know such tuples: then they are not live."""
+    assert traced.said(text)["live"] is False

@@ -48,6 +48,7 @@ def test_what_is_shown_can_be_written(ends: tuple[Address, Address], sport: int,
     """Copied from a table into a command, of every protocol and family."""
     if protocol in {1, 58}:
         protocol = 1 if ends[0].version == 4 else 58
+        dport = ({1: (8, 0), 58: (128, 129)}[protocol][dport % 2]) << 8
     shown = FlowKey(ends[0], sport, ends[1], dport, protocol)
     assert parse_flow(flow(shown)) == shown
 
@@ -62,6 +63,7 @@ def test_what_is_shown_can_be_written(ends: tuple[Address, Address], sport: int,
         ("tcp 10.0.0.1 > 10.0.0.2:2", "tcp needs a port at both ends"),
         ("tcp 10.0.0.1:1 > 10.0.0.2", "tcp needs a port at both ends"),
         ("icmp 10.0.0.1 > 10.0.0.2", "the identifier is missing"),
+        ("icmp 10.0.0.1:5 > 10.0.0.2:768", "messages of ICMP type 3 belong to the flow that they are about"),
         ("tpc 10.0.0.1:1 > 10.0.0.2:2", "tpc is no protocol"),
         ("256 10.0.0.1:1 > 10.0.0.2:2", "256 is no protocol"),
         ("tcp 10.0.0.1:65536 > 10.0.0.2:2", "10.0.0.1:65536 is no ADDRESS:PORT"),
