@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
+from appliance.model.errors import Finding, OperatorError
 from appliance.model.facts import Engine, NftSet
 from appliance.model.intent import Vpc
 from appliance.model.marks import ACTION_MASK, ACTION_SHIFT, ENGINES, Action, engine_chain
@@ -19,7 +20,7 @@ from services.feature import Chain, EdgeParts, Runtime
 from services.flows import program
 from services.place import LAN, Place
 from services.policy import Policy, policy
-from services.rules.compile import Stages, compile_rules
+from services.rules.compile import RulesMultiplyError, Stages, compile_rules
 from services.rules.rule import RuleId
 
 #: Engine of flows that have no guest of this host at either end.
@@ -64,7 +65,10 @@ def compile_firewall(place: Place, vpc: Vpc, runtime: Runtime | None = None) -> 
     rules = policy(place, vpc, (runtime or Runtime()).nodes_down)
     here = groups(place, vpc, rules)
     matches = {rule: rules.matches[rule] for group in here for rule in group.order}
-    stages = compile_rules(matches, tuple(group.order for group in here))
+    try:
+        stages = compile_rules(matches, tuple(group.order for group in here))
+    except RulesMultiplyError as error:
+        raise _multiply(place, rules, error) from error
     return EdgeParts.merge(
         (
             program.base(_slow(), rules.rates, links=bool(vpc.service_nodes)),
@@ -74,6 +78,13 @@ def compile_firewall(place: Place, vpc: Vpc, runtime: Runtime | None = None) -> 
             EdgeParts(facts=tuple(_engines(place, vpc, rules, here))),
         )
     )
+
+
+def _multiply(place: Place, rules: Policy, error: RulesMultiplyError) -> OperatorError:
+    """Say which rules of the intent cross so many others that they cannot be told apart cheaply."""
+    (said,) = error.findings
+    paths = (f"vpcs.{place.vpc}.firewall.rules.{rules.places[rule]}" for rule in error.rules)
+    return OperatorError(tuple(Finding(0, 0, path, "crosses too many other rules", said.hint) for path in paths))
 
 
 def _slow() -> tuple[str, ...]:

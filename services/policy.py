@@ -39,6 +39,8 @@ class Policy:
     words: Mapping[RuleId, int]
     orders: Mapping[str, tuple[RuleId, ...]]
     rates: tuple[Rate, ...]
+    #: Where each rule stands first in the intent.
+    places: Mapping[RuleId, int]
 
     def order(self, guest: str) -> tuple[RuleId, ...]:
         """Return the rules of a guest's port, the first to be asked first."""
@@ -69,12 +71,14 @@ def policy(place: Place, vpc: Vpc, nodes_down: frozenset[tuple[str, str]]) -> Po
         for guest in _ports_of(vpc, rule):
             orders[guest].setdefault(name)
     rates = _rates(rules.values())
+    places = {identity(_fields(rule)): place for place, rule in reversed(list(enumerate(vpc.firewall.rules)))}
     return Policy(
         rules,
         {name: match(vpc, rule) for name, rule in rules.items()},
         {name: _word(place, vpc, rule, rates, nodes_down) for name, rule in rules.items()},
         {guest: tuple(order) for guest, order in orders.items()},
         rates,
+        places,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from appliance.model.errors import OperatorError
 from appliance.model.facts import Engine, NftSet
 from appliance.model.intent import Intent
 from appliance.model.marks import ENGINES, Action
@@ -14,6 +15,7 @@ from services.firewall import NOBODY, compile_firewall, groups
 from services.flows.program import word
 from services.place import Place
 from services.policy import policy
+from services.rules.compile import RulesMultiplyError
 from tests.support.intents import Tree, changed, guest, intent, one_vpc
 
 
@@ -137,6 +139,21 @@ def test_a_group_that_gets_a_member_changes_what_refers_to_it() -> None:
         return intent(changed(base, "vpcs.red.firewall", tree))
 
     assert changes(with_group("198.51.100.0/24"), with_group("198.51.100.0/24", "192.0.2.0/24")) == {3}
+
+
+def test_rules_that_cross_too_many_others_are_named_by_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the operator can find in the file."""
+
+    def refuse(rules: Any, _: Any) -> Any:
+        raise RulesMultiplyError.among(tuple(rules), 5)
+
+    monkeypatch.setattr("services.firewall.compile_rules", refuse)
+    with pytest.raises(OperatorError) as error:
+        compiled(vpc(2, for_port("g0", ports=[1]), for_port("g1", ports=[2])))
+    assert [finding.path for finding in error.value.findings] == [
+        "vpcs.red.firewall.rules.0",
+        "vpcs.red.firewall.rules.1",
+    ]
 
 
 def test_more_groups_than_engines_share_engines() -> None:
