@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast
 
 import structlog
 
@@ -21,7 +21,6 @@ from services.inline.mirror import Mirror, cables_of
 log = structlog.get_logger()
 
 
-@runtime_checkable
 class Carrying(Protocol):
     """A links port: the real one and its fake."""
 
@@ -55,9 +54,10 @@ class Cables:
     def look(self) -> bool:
         """Look at the carriers."""
         namespaces = self._mirror.namespaces
-        if not namespaces or not isinstance(self._links, Carrying):
+        if not namespaces:
             return False
-        return self._become(self._mirror.see(self._links.carriers(namespaces), time.monotonic()))
+        carriers = cast("Carrying", self._links).carriers(namespaces)
+        return self._become(self._mirror.see(carriers, time.monotonic()))
 
     def _become(self, after: Mirror) -> bool:
         """Tell whether other ports are held than before."""

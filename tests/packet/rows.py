@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from appliance.control.reconcile import Outcome, Reconciler
 from appliance.kernel.kernel import Kernel
 from appliance.kernel.links import LinksPort
-from appliance.kernel.namespaces import Namespaces
+from appliance.kernel.namespaces import SO_RCVBUFFORCE, Namespaces
 from appliance.model.facts import HOST, Fact, Link, Namespace
 from services.inline.compile import Held, compile_inline
 from services.inline.mirror import Mirror
@@ -174,6 +174,7 @@ class Rows:
     def tap(self, router: str, device: str) -> Tap:
         """Listen to every frame that a device takes in."""
         made = self.opened(router, socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+        made.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
         made.bind((device, ETH_P_ALL))
         return Tap(made)
 

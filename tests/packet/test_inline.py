@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -54,7 +55,7 @@ def test_a_flow_that_uses_two_links_is_one_flow(edge: Rows, form: str) -> None:
     for number in range(6):
         edge.road("north", server, "wab"[:1] + "ab"[number % 2], "south")
         edge.road("south", client, "w" + "ab"[number // 2 % 2], "north")
-        exchange(one, other, b"%d" % number * 100)
+        exchange(one, other, b"%d" % number * 60_000)
     ns = "inl-dmz" if form == "inside" else "inl-dmz-web"
     assert len(edge.entries(ns)) == 1
     for name in "ab":
@@ -335,21 +336,21 @@ router id {own};
 log "{log}" all;
 debug protocols {{ states, events }};
 protocol device {{}}
-protocol bfd {{ interface "*" {{ interval 100 ms; multiplier 3; }}; }}
+protocol bfd {{ interface "*" {{ interval 100 ms; multiplier 20; }}; }}
 protocol static {{ ipv4; route {prefix} blackhole; }}
 protocol bgp far {{ local {own} as {asn}; neighbor {far} as {far_asn}; direct; bfd; hold time 9; keepalive time 3;
  connect delay time 1; connect retry time 1; error wait time 1, 2;
  ipv4 {{ import all; export all; }}; }}
 protocol ospf v2 {{ ipv4 {{ import none; export none; }};
- area 0 {{ interface "wa" {{ hello 1; dead 4; type broadcast; }}; }}; }}
+ area 0 {{ interface "wa" {{ hello 1; dead 10; type broadcast; }}; }}; }}
 protocol ospf v3 {{ ipv6 {{ import none; export none; }};
- area 0 {{ interface "wa" {{ hello 1; dead 4; type broadcast; }}; }}; }}
+ area 0 {{ interface "wa" {{ hello 1; dead 10; type broadcast; }}; }}; }}
 """
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_routers_hold_their_sessions_while_the_policy_changes(edge: Rows, tmp_path: Path, form: str) -> None:
-    """BGP with BFD at 300 ms, OSPF for both families: twenty policies, none of which allows any of it."""
+    """BGP with BFD, OSPF for both families: twenty policies, none of which allows any of it."""
     edge.wire("a")
     policies = [{"id": 1, "rules": [{**WEB["rules"][0], "ports": [1000 + number]}]} for number in range(20)]
     edge.start(tree(form, {"a": "web"}, web=policies[0]))
@@ -382,6 +383,37 @@ def test_routers_hold_their_sessions_while_the_policy_changes(edge: Rows, tmp_pa
         assert (tmp_path / f"{side}.log").read_text().count("BGP session established") == 1
         assert "Neighbor dead" not in (tmp_path / f"{side}.log").read_text()
     assert edge.entries("inl-dmz" if form == "inside" else "inl-dmz-web") == []
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_no_word_of_routers_is_lost_while_the_policy_changes(edge: Rows, form: str) -> None:
+    """BFD's packets, one a millisecond: the table is replaced in one step, again and again."""
+    edge.wire("a")
+    engines = [{"id": 1, "northward": verdict} for verdict in ("allow", "deny")]
+    edge.start(tree(form, {"a": "web"}, web=engines[0]))
+    sender, receiver = edge.tap("north", "wa"), edge.tap("south", "wa")
+    packet = IP(src="10.9.0.1", dst="10.9.0.2", ttl=255) / UDP(sport=49152, dport=3784, chksum=0)
+    frame = bytes(Ether(src=edge.mac("north", "wa"), dst=edge.mac("south", "wa")) / packet / Raw(bytes(24)))
+    over, sent = threading.Event(), 0
+
+    def send() -> None:
+        nonlocal sent
+        while not over.wait(0.001):
+            sender.send(frame[:-4] + sent.to_bytes(4))
+            sent += 1
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        for number in range(20):
+            edge.apply(tree(form, {"a": "web"}, web=engines[(number + 1) % 2]))
+    finally:
+        over.set()
+        thread.join()
+    receiver.wait(frame[14:-4] + (sent - 1).to_bytes(4))
+    numbers = [int.from_bytes(got[-4:]) for got in receiver.frames() if frame[14:-4] in got]
+    assert numbers == list(range(sent))
+    assert sent > 100
 
 
 @pytest.mark.parametrize("form", FORMS)
