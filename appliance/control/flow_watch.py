@@ -68,10 +68,15 @@ class FlowWatch:
         self._conntrack, self._tasks = conntrack, tasks
         self._followed: dict[Namespace, _Followed] = {}
         self._ended: list[Ended] = []
+        self._reads: list[Callable[[Namespace], None]] = []
 
     def on_ended(self, call: Ended) -> None:
         """Have `call` told of every flow that ended, whatever its zone."""
         self._ended.append(call)
+
+    def on_read(self, call: Callable[[Namespace], None]) -> None:
+        """Have `call` told of every namespace whose table was read: what ended until then was told."""
+        self._reads.append(call)
 
     def index(self, ns: Namespace) -> FlowIndex | None:
         """Return the flows of a namespace that is watched."""
@@ -158,6 +163,8 @@ class FlowWatch:
                     followed.whole = True
                     followed.told.clear()
                     log.info("flows-read", ns=ns, flows=len(followed.index), ended=len(gone))
+                    for read in self._reads:
+                        read(ns)
                     return
             await asyncio.sleep(max(LEAST_PAUSE, SHARE * (clock() - begun)))
 

@@ -14,7 +14,7 @@ import structlog
 
 from appliance.control import instruct
 from appliance.control.flow_watch import FlowWatch, Scope
-from appliance.control.instructions import Instructions
+from appliance.control.instructions import Instructions, Place
 from appliance.control.reconciliation import Reconciliation, scopes
 from appliance.control.tasks import Tasks
 from appliance.kernel.conntrack_codec import CtEntry, flow_of
@@ -34,6 +34,8 @@ log = structlog.get_logger()
 
 #: Seconds for which ends of flows are gathered before their instructions are removed.
 GATHER = 0.1
+#: Actions whose object is the service node that a flow is redirected to, or that ordered them; others number settings.
+OF_NODES = frozenset({Action.REDIRECT, Action.ALLOW, Action.DENY, Action.REJECT})
 
 
 def engines_of(intent: Intent, node: str) -> set[Namespace]:
@@ -54,27 +56,33 @@ class Flows:
         self.reconciliation = Reconciliation(kernel.conntrack, self.watch, tasks, store, self._reconciled)
         self.inband = instruct.InBand(kernel.namespaces, tasks, self._ordered)
         self.watch.on_ended(self._ended)
+        self.watch.on_read(self._read)
         self._zones: dict[str, int] = {}
-        self._gone: dict[Namespace, set[FlowKey]] = {}
+        self._gone: dict[Place, Instruction] = {}
         self._begun = False
 
     def begin(self, now: float) -> None:
         """Adopt what the kernel has, once."""
         if not self._begun:
-            self._begun = True
             self.instructions.adopt(now)
+            self._begun = True
 
     async def follow(self, intent: Intent, node: str, runtime: Runtime) -> None:
         """Follow the flows of an intent that the kernel has been led to; handle those whose promises ended."""
         self._zones = {name: vpc_zone(vpc.id) for name, vpc in intent.vpcs.items()}
         # First what ended: a VPC that left this node has flows as long as they are followed.
         await self.reconciliation.carry_out(self.reconciliation.wanted(intent, node, runtime))
-        await self.watch.watch({**scopes(intent, node), **{ns: Scope() for ns in engines_of(intent, node)}})
+        followed = {**scopes(intent, node), **{ns: Scope() for ns in engines_of(intent, node)}}
+        self.instructions.keep(followed)
+        await self.watch.watch(followed)
         await self.inband.watch(service_links(intent, node))
 
     def tick(self, now: float) -> None:
         """Give up on instructions whose flow never came."""
-        self.instructions.expire(now)
+        try:
+            self.instructions.expire(now)
+        except KernelError as error:
+            log.warning("instructions-not-expired", error=str(error))
 
     # -- instructions -------------------------------------------------------------------------------------------------
 
@@ -83,17 +91,19 @@ class Flows:
 
     async def _ordered(self, link: ServiceLink, requests: Sequence[Request]) -> Sequence[Status]:
         """Do what a service node asks, for flows that are redirected to it; several requests are one transaction."""
-        zone, wanted, statuses = self._zones.get(link.vpc, 0), list[tuple[FlowKey, Action | None]](), list[Status]()
-        for request in requests:
-            entry = self._conntrack.get(link.ns, replace(request.flow, zone=zone))
-            statuses.append(self._status(link, entry))
-            if entry is not None and statuses[-1] is Status.DONE:
-                wanted.append((flow_of(entry).key, request.order.action))
+        zone, wanted, statuses = self._zones.get(link.vpc, 0), dict[Place, Instruction | None](), list[Status]()
         try:
-            self._carry_out(link, wanted)
+            for request in requests:
+                entry = self._conntrack.get(link.ns, replace(request.flow, zone=zone))
+                statuses.append(self._status(link, entry))
+                if entry is not None and statuses[-1] is Status.DONE:
+                    key, action = flow_of(entry).key, request.order.action
+                    wanted[link.ns, key] = None if action is None else Instruction(link.ns, key, action, link.number)
+            self.instructions.change(wanted, asyncio.get_running_loop().time())
         except KernelError as error:
             log.warning("instructions-failed", vpc=link.vpc, node=link.name, error=str(error))
-            return [Status.FAILED if status is Status.DONE else status for status in statuses]
+            asked = (*statuses, *[Status.DONE] * (len(requests) - len(statuses)))
+            return [Status.FAILED if status is Status.DONE else status for status in asked]
         return statuses
 
     def _status(self, link: ServiceLink, entry: CtEntry | None) -> Status:
@@ -101,27 +111,29 @@ class Flows:
             return Status.NO_SUCH_FLOW
         mark, row = Mark.of(entry.mark), self.instructions.of(link.ns).get(flow_of(entry).key)
         # A flow that the node let pass by is still its own: `object` keeps the number of who ordered it.
-        number = mark.object if row is None else row.object
-        redirected = mark.action == Action.REDIRECT or row is not None
-        return Status.DONE if redirected and number == link.number else Status.REFUSED
-
-    def _carry_out(self, link: ServiceLink, wanted: Sequence[tuple[FlowKey, Action | None]]) -> None:
-        last = dict(wanted)
-        self.instructions.clear(link.ns, [flow for flow, action in last.items() if action is None])
-        rows = [Instruction(link.ns, flow, action, link.number) for flow, action in last.items() if action is not None]
-        self.instructions.give(rows, asyncio.get_running_loop().time())
+        action, number = (mark.action, mark.object) if row is None else (row.action, row.object)
+        return Status.DONE if action in OF_NODES and number == link.number else Status.REFUSED
 
     def _ended(self, ns: Namespace, flow: FlowKey) -> None:
         """Remember that a flow with an instruction ended; several are removed together."""
-        if flow in self.instructions.of(ns):
+        if (row := self.instructions.of(ns).get(flow)) is not None:
             if not self._gone:
                 asyncio.get_running_loop().call_later(GATHER, self._remove)
-            self._gone.setdefault(ns, set()).add(flow)
+            self._gone[ns, flow] = row
 
     def _remove(self) -> None:
+        """Remove what ended, unless an instruction was given since: that is for the next flow with these ports."""
         gone, self._gone = self._gone, {}
-        for ns, flows in gone.items():
+        same = [place for place, row in gone.items() if self.instructions.of(place[0]).get(place[1]) is row]
+        for ns in dict.fromkeys(ns for ns, _ in same):
             try:
-                self.instructions.ended(ns, flows)
+                self.instructions.ended(ns, [flow for place, flow in same if place == ns])
             except KernelError as error:
                 log.warning("instructions-not-removed", ns=ns, error=str(error))
+
+    def _read(self, ns: Namespace) -> None:
+        """Remove the instructions of flows that ended unheard: before this daemon, or while events were lost."""
+        try:
+            self.instructions.check(ns)
+        except KernelError as error:
+            log.warning("instructions-not-checked", ns=ns, error=str(error))

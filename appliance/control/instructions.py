@@ -7,7 +7,7 @@ Called by `appliance.control.daemon`; the port applies them at the cost of the c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -15,12 +15,14 @@ import structlog
 from appliance.kernel.conntrack import Conntrack
 from appliance.kernel.port import Port
 from appliance.model.facts import FlowKey, Instruction, Namespace
-from appliance.state.diff import Change, Operation, Plan
+from appliance.state.diff import Change, Plan
 
 log = structlog.get_logger()
 
 #: Seconds that an instruction waits for a flow that has not come yet.
 PATIENCE = 300.0
+
+Place = tuple[Namespace, FlowKey]
 
 
 class Instructions:
@@ -31,7 +33,7 @@ class Instructions:
         self._port, self._conntrack = port, conntrack
         self._held: dict[Namespace, dict[FlowKey, Instruction]] = {}
         #: When rows were given whose flow was not there.
-        self._waiting: dict[tuple[Namespace, FlowKey], float] = {}
+        self._waiting: dict[Place, float] = {}
 
     def adopt(self, now: float) -> None:
         """Take over what the kernel has."""
@@ -50,28 +52,34 @@ class Instructions:
 
     def give(self, instructions: Iterable[Instruction], now: float) -> None:
         """Put instructions into force; when this returns, the next packet of each flow obeys. The last one wins."""
-        changes: list[Change[Instruction]] = []
-        for new in {row.key: row for row in instructions}.values():
-            old = self._held.get(new.ns, {}).get(new.flow)
-            if old != new:
-                operation: Operation = "create" if old is None else "update"
-                changes.append(Change(operation, old, new))
-        self._apply(changes)
-        for change in changes:
-            row = change.fact
-            self._held.setdefault(row.ns, {})[row.flow] = row
-            if self._conntrack.get(row.ns, row.flow) is None:
-                self._waiting[row.ns, row.flow] = now
+        self.change({(row.ns, row.flow): row for row in instructions}, now)
 
     def clear(self, ns: Namespace, flows: Iterable[FlowKey]) -> int:
         """Take instructions back; the flows are judged by the rules again. Return how many there were."""
-        held = self._held.get(ns, {})
-        gone = [held[flow] for flow in dict.fromkeys(flows) if flow in held]
-        self._apply([Change("delete", row, None) for row in gone])
-        for row in gone:
-            del held[row.flow]
-            self._waiting.pop((ns, row.flow), None)
-        return len(gone)
+        return self.change({(ns, flow): None for flow in flows})
+
+    def change(self, wanted: Mapping[Place, Instruction | None], now: float = 0.0) -> int:
+        """Put some into force and take others (None) back, in one transaction; return how many are others now."""
+        olds = {(ns, flow): self._held.get(ns, {}).get(flow) for ns, flow in wanted}
+        self._apply([_change(olds[place], new) for place, new in wanted.items() if olds[place] != new])
+        for (ns, flow), new in wanted.items():
+            self._keep(ns, flow, new, now)
+        return sum(olds[place] != new for place, new in wanted.items())
+
+    def _keep(self, ns: Namespace, flow: FlowKey, new: Instruction | None, now: float) -> None:
+        """Remember what the kernel has; one that was given again is as good as new, though it is equal."""
+        self._waiting.pop((ns, flow), None)
+        if new is None:
+            self._held.get(ns, {}).pop(flow, None)
+            return
+        self._held.setdefault(ns, {})[flow] = new
+        if self._conntrack.get(ns, flow) is None:
+            self._waiting[ns, flow] = now
+
+    def keep(self, namespaces: Container[Namespace]) -> None:
+        """Forget what stood in other namespaces: they are gone, and their flows with them."""
+        self._held = {ns: rows for ns, rows in self._held.items() if ns in namespaces}
+        self._waiting = {place: given for place, given in self._waiting.items() if place[0] in namespaces}
 
     def ended(self, ns: Namespace, flows: Iterable[FlowKey]) -> None:
         """Forget the instructions of flows whose records are gone."""
@@ -89,10 +97,11 @@ class Instructions:
         """Give up on flows that never came; what came is waited for no longer."""
         due = [place for place, given in self._waiting.items() if now - given >= PATIENCE]
         for ns, flow in due:
-            del self._waiting[ns, flow]
             if self._conntrack.get(ns, flow) is None:
                 log.info("instruction-expired", namespace=ns)
                 self.clear(ns, (flow,))
+            else:
+                del self._waiting[ns, flow]
 
     def _apply(self, changes: list[Change[Instruction]]) -> None:
         if not changes:
@@ -100,3 +109,7 @@ class Instructions:
         failures = self._port.apply(Plan(tuple(changes)))
         if failures:
             raise failures[0].error
+
+
+def _change(old: Instruction | None, new: Instruction | None) -> Change[Instruction]:
+    return Change("delete" if new is None else "create" if old is None else "update", old, new)
