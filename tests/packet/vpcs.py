@@ -75,9 +75,9 @@ class Box:
 
     # -- the edge -----------------------------------------------------------------------------------------------------
 
-    def apply(self, tree: Tree, runtime: Runtime | None = None) -> Outcome:
+    def apply(self, wanted: Tree | Intent, runtime: Runtime | None = None) -> Outcome:
         """Lead the kernel to an intent, at the cost of the difference."""
-        self.intent = intent(tree)
+        self.intent = intent(wanted) if isinstance(wanted, dict) else wanted
         edge = compile_edge(self.intent, "h1", "red", runtime or Runtime())
         old, self.facts = self.facts, frozenset(edge.facts)
         reconciler = Reconciler(self.kernel.ports)
