@@ -13,7 +13,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-builtin-rules
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := setup
-.PHONY: setup system venv stubs bpf lint test test-fast bench lab lab-down requirements clean
+.PHONY: setup system venv stubs bpf compiled lint test test-fast bench lab lab-down requirements clean
 
 PYTHON ?= /usr/bin/python3
 ARGS ?=
@@ -21,6 +21,9 @@ ARGS ?=
 WORKERS ?= $(if $(ARGS),0,$(shell echo $$((2 * $$(nproc)))))
 UPGRADE ?=
 LAB ?= labs/az/az.clab.yml
+
+# What is compiled is kept, whatever the caller's environment says: tests start our programs hundreds of times.
+export PYTHONDONTWRITEBYTECODE :=
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
@@ -51,6 +54,10 @@ stubs: venv
 	@$(BIN)/python tools/stubs.py
 
 bpf: $(BPF_OBJECTS)
+
+# Before several processes at once find that it is not.
+compiled: | setup
+	@$(BIN)/python -m compileall -q appliance routing services tests/support
 
 %.bpf.o: %.bpf.c $(BPF_HEADERS) | system
 	clang -O2 -g -Wall -target bpf -I/usr/include/$(MULTIARCH) -c $< -o $@
@@ -85,10 +92,10 @@ $(FEED): tools/feed.py tests/support/feed.py tests/support/routers/bird.py | set
 	@echo "lab: writing $@ ..."
 	@$(BIN)/python tools/feed.py > $@
 
-test: setup $(FEED)
+test: setup compiled $(FEED)
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
-test-fast: setup
+test-fast: setup compiled
 	$(BIN)/python -m pytest -n $(WORKERS) tests/unit tests/contract tests/sequences $(ARGS)
 
 bench: setup $(FEED)
