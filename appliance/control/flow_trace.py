@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from appliance.control.flow_desk import FlowDesk, Row, Sighting
+from appliance.control.inline_trace import SHORT, trace_inline
 from appliance.kernel.route_lookup import Found, Query
 from appliance.model import describe
 from appliance.model.errors import InternalError, OperatorError
@@ -20,8 +21,6 @@ from appliance.model.marks import STEER, Action, Mark
 from services.flows.trace import Asked, Edge, Judgement, Target, protocol, rule_text
 from services.place import LAN, OVERLAY_DEVICE, UPLINK, Place
 
-#: How much of a rule's identity is shown: enough to tell rules of one VPC apart.
-SHORT: Final = 8
 #: What the program lets in before it judges: it is for the edge itself.
 _OWN: Final = frozenset({"local", "broadcast", "multicast"})
 
@@ -228,7 +227,7 @@ def trace(desk: FlowDesk, name: str, text: str, device: str = "") -> Row:
     """Trace a flow."""
     seen = desk.find(name, text)
     if seen.scope.vpc is None:
-        raise OperatorError.of(f"{name} is an inline edge", "`edgeway show rules` has its rules in order")
+        return trace_inline(desk, seen, device)
     return Tracer(desk, seen, device).row()
 
 

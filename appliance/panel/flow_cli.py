@@ -85,7 +85,7 @@ def clear(
 
 
 def trace(
-    vpc: Annotated[str, typer.Argument(metavar="VPC", help="VPC of the flow.")],
+    vpc: Where,
     flow: FlowText,
     device: Annotated[str, typer.Option("--in", help="Device by which its first packet comes in.")] = "",
     as_json: Json = False,  # noqa: FBT002
@@ -135,7 +135,8 @@ def _way(way: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _port(port: dict[str, Any]) -> str:
     who = f"port of {port['guest']} ({port['end']})" if port["guest"] else "the edge"
-    place = f" rule {port['rule']}, number {port['position']}, {port['tier']}" if port["rule"] else " default"
+    tier = f", {port['tier']}" if port["tier"] else ""
+    place = f" rule {port['rule']}, number {port['position']}{tier}" if port["rule"] else " default"
     because = f" ({port['because']})" if port["because"] else ""
     return f"{who}:{place}: {port['says']}: {port['action']}{because}"
 

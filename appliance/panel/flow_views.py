@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from appliance.control.daemon import Daemon
 from appliance.control.flow_desk import FlowDesk, Scope
-from appliance.control.flow_trace import SHORT
 from appliance.control.flow_trace import trace as trace_flow
+from appliance.control.inline_trace import SHORT
 from appliance.kernel.conntrack_codec import CtEntry, CtTuple, flow_of
 from appliance.model import describe
 from appliance.model.errors import KernelError, OperatorError
@@ -25,6 +25,9 @@ from services.edge import carried
 from services.firewall import NOBODY
 from services.flows.trace import Edge, rule_text
 from services.inline.compile import edges_of
+from services.inline.names import SIDES
+from services.inline.rules import index, rule_id
+from services.inline.trace import rule_text as rule_line
 from services.place import Place
 
 Row = dict[str, Any]
@@ -185,15 +188,11 @@ def _rules(here: FlowDesk, scope: Scope) -> Iterable[Row]:
 def _inline_rules(here: FlowDesk, scope: Scope) -> Iterable[Row]:
     _, name, engine = scope.name.split("/")
     section = edges_of(here.intent, here.node)[name].engines[engine]
-    for place, rule in enumerate(section.rules, 1):
-        words = [rule.action, *((rule.protocol,) if rule.protocol != "any" else ())]
-        words += [f"toward {rule.toward}"] if rule.toward != "any" else []
-        for word, networks in (("from", rule.source), ("to", rule.destination)):
-            words += [word, ",".join(map(str, networks))] if networks else []
-        words += ["ports", ",".join(rule.ports)] if rule.ports else []
-        text = " ".join(words) if len(words) > 1 else f"{rule.action} anything"
-        found = {"vpc": scope.name, "rule": None, "tier": None, "text": text, "action": rule.action}
-        yield found | {"references": 1, "positions": {engine: place}, "note": None}
+    orders = {side: index(section, side) for side in SIDES}
+    for name_, rule in {rule_id(rule): rule for rule in section.rules}.items():
+        places = {side: order.index(name_) + 1 for side, order in orders.items() if name_ in order}
+        row = {"vpc": scope.name, "rule": name_[:SHORT], "tier": None, "text": rule_line(rule), "action": rule.action}
+        yield row | {"references": len(places), "positions": places, "note": None}
     for side, said in (("north", section.northward), ("south", section.southward)):
         yield _default(scope, f"traffic toward {side} that no rule matches", said, 1)
 

@@ -210,10 +210,10 @@ async def test_each_rule_is_shown_once_with_its_places_in_the_indexes(node: Fake
 
 
 async def test_rules_of_an_inline_edge_stand_in_their_order(node: FakeNode) -> None:
-    """Each engine has its own."""
+    """Each road of an engine has its own."""
     rows = await ask(node, "rules", vpc="inline/edge")
     assert [(row["text"], row["positions"]) for row in rows] == [
-        ("allow tcp toward north from 10.0.0.0/8 ports 80", {"one": 1}),
+        ("allow tcp toward north from 10.0.0.0/8 ports 80", {"north": 1}),
         ("traffic toward north that no rule matches", {}),
         ("traffic toward south that no rule matches", {}),
     ]
