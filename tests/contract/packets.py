@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import select
 import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -26,6 +30,16 @@ SERVER = {4: ip_address("10.2.0.2"), 6: ip_address("fd00:2::2")}
 #: Destination port of the flow that is sent after others to know that they have arrived, or will not.
 FENCE = 7000
 PATIENCE = 10.0
+_FLOOD = """
+import socket, sys
+ends = [socket.socket(fileno=int(fd)) for fd in sys.argv[1:]]
+while True:
+    for end in ends:
+        try:
+            end.send(b"flood")
+        except OSError:
+            pass
+"""
 
 
 def build(world: World) -> None:
@@ -114,6 +128,18 @@ class Road:
         fence.client.send(b"fence")
         assert _waits(fence.server, PATIENCE), "the fence lets through"
         fence.server.recv(64)
+
+    @contextmanager
+    def flood(self, *talks: Talk) -> Iterator[None]:
+        """Have a process send from the clients of these talks as fast as it can; some of it arrives nowhere."""
+        fds = [talk.client.fileno() for talk in talks]
+        sender = subprocess.Popen([sys.executable, "-c", _FLOOD, *map(str, fds)], pass_fds=fds)
+        try:
+            yield
+            assert sender.poll() is None, "the sender lives"
+        finally:
+            sender.kill()
+            sender.wait()
 
     def mark(self, talk: Talk) -> Mark | None:
         """Return the mark of a flow's record."""

@@ -22,10 +22,11 @@ _LOOK_UPS = "\n".join(
 _KEY = "typeof ct zone . {ip} saddr . tcp sport . {ip} daddr . tcp dport . meta l4proto : meta mark;"
 
 
-def flow_body(policy: Mapping[int, str], padding: int = 0, zone: int = 0, actions: str = "") -> str:
+def flow_body(policy: Mapping[int, str], padding: int = 0, slow: int = 0, zone: int = 0) -> str:
     """Return a body: `policy` says, for each engine, the destination ports of its flows (2048 for an ICMP echo request).
 
-    All are allowed but those in the set `denied`; `padding` rules stand between the look-up of instructions and the stamp.
+    All are allowed but those in the set `denied`. Between the look-up of instructions and the stamp stand `padding` rules,
+    and `slow` look-ups in the set `slow`, which take as long as it has elements that begin with the destination.
     """
     chains = "\n".join(f"chain engine{engine} {{ }}" for engine in policy)
     jumps = "\n".join(
@@ -34,6 +35,7 @@ def flow_body(policy: Mapping[int, str], padding: int = 0, zone: int = 0, action
         for protocol in ("tcp", "udp", "icmp", "ipv6-icmp")
     )
     pads = "\n".join("ct original protocol 253 counter" for _ in range(padding))
+    pads += "\n" + "\n".join("meta l4proto udp ip daddr . udp dport @slow counter" for _ in range(slow))
     return f"""
     counter judged {{ }}
     counter rechecked {{ }}
@@ -41,6 +43,7 @@ def flow_body(policy: Mapping[int, str], padding: int = 0, zone: int = 0, action
     map instructions4 {{ {_KEY.format(ip="ip")} }}
     map instructions6 {{ {_KEY.format(ip="ip6")} }}
     set denied {{ type inet_service; }}
+    set slow {{ type ipv4_addr . inet_service; flags interval; }}
     chain do_reject {{ meta l4proto tcp reject with tcp reset; reject; }}
     chain do_redirect {{ meta mark set 0 accept; }}
     chain do_sample {{ meta mark set 0 accept; }}
@@ -71,5 +74,4 @@ def flow_body(policy: Mapping[int, str], padding: int = 0, zone: int = 0, action
         icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, nd-router-advert }} accept
         goto judge
     }}
-    {actions}
     """
