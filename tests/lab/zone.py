@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from appliance.model.errors import EdgewayError
+from appliance.panel.client import SOCKET, Client
 from appliance.panel.lab import runner
-from appliance.panel.lab.observe import Report, client, observe
+from appliance.panel.lab.observe import Report, observe
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,14 +122,17 @@ class Zone:
         assert done.returncode == 0, f"{node}: {' '.join(command)}: {done.stderr or done.stdout}"
         return done.stdout
 
+    def client(self, node: str) -> Client:
+        """Return a client of a node's daemon, more patient than a person at a terminal: the machine may be busy."""
+        return Client(Path(f"/proc/{self.pid(node)}/root{SOCKET}"), timeout=60)
+
     def show(self, node: str, name: str, **options: str) -> Any:
         """Ask a node's daemon."""
-        return client(TOPOLOGY, node).show(name, **options)
+        return self.client(node).show(name, **options)
 
     def reload(self, node: str, text: str) -> Any:
         """Give a node's daemon another intent."""
-        asked = client(TOPOLOGY, node)
-        return asked.post("reload", {"text": text, "file": "intent.yaml"})
+        return self.client(node).post("reload", {"text": text, "file": "intent.yaml"})
 
     def observe(self) -> Report:
         """Ask everybody and try every check."""
