@@ -39,7 +39,7 @@ def times(one: Sequence[float], other: Sequence[float]) -> float:
 
 def held_to(ratio: float, most: float | None = None, *, least: float | None = None) -> Row:
     """Show a ratio, and whether it keeps what was promised, if anything was."""
-    row: Row = {"ratio": f"{ratio:,.2f}" if ratio < 100 else f"{ratio:,.0f}"}
+    row: Row = {"ratio": round(ratio, 2) if ratio < 100 else round(ratio)}
     if most is not None:
         return row | {"bound": f"<= {most:g}", "met": ratio <= most}
     if least is not None:

@@ -22,7 +22,7 @@ from bench.compare import Row, Rows, held_to, said, seconds, times, turns
 from bench.judged import NONE, Judged, flow
 from bench.packets import TCP, Generator, pinned
 from bench.place import place
-from bench.road import FLOW, Road, build, many_records
+from bench.road import FLOW, FLOW6, Road, build, many_records
 from services.flows.program import JUDGE_HOOK
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ SIZES = (10, 1_000, 100_000, 1_000_000)
 STREAMS: Final = {
     "one UDP flow": FLOW,
     "1,000 UDP flows": replace(FLOW, source_port=FLOW.source_port + 1, flows=1_000),
+    "1,000 UDP flows over IPv6": replace(FLOW6, flows=1_000),
     "1,000 TCP connections": replace(FLOW, protocol=TCP, flows=1_000),
 }
 #: The time with the most records against that with the fewest; a scan of the most against it; the fast path's price.

@@ -30,7 +30,7 @@ def facts(ns: Namespace) -> list[Fact]:
     """Return the table and its engine."""
     parts = EdgeParts.merge(
         (
-            program.base(("fib daddr type { local, broadcast, multicast } accept", "meta nfproto != ipv4 drop")),
+            program.base(("fib daddr type { local, broadcast, multicast } accept",)),
             EdgeParts(chains=(*program.engines([ENGINE]), Chain("decide", _decide()))),
         )
     )
@@ -43,7 +43,7 @@ def _decide() -> tuple[str, ...]:
     stamp = engine_chain(ENGINE)
     return (
         "meta mark set 0",
-        *program.instructions(),
+        *program.instructions((4, 6)),
         program.goto_decided(stamp),
         f"meta mark set {program.word(Action.ALLOW):#x}",
         f"goto {stamp}",
