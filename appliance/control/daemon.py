@@ -18,6 +18,7 @@ from ipaddress import IPv4Address
 import structlog
 
 from appliance.control.blocks import Blocks
+from appliance.control.cables import Cables
 from appliance.control.commit import History, Version, parse_for, require_node
 from appliance.control.compile import Desired, Known, compile_intent, surroundings
 from appliance.control.dirty import Dirty, Patience
@@ -65,6 +66,7 @@ class Daemon:
         self.dirty = Dirty()
         self.checker = Checker(kernel.namespaces, self.tasks, self.dirty.compile, probe)
         self.blocks = Blocks(store, kernel.conntrack)
+        self.cables = Cables(kernel.ports["links"])
         self.speakers = Speakers(self.tasks, room, self._learn, self.dirty.compile)
         self.flows = Flows(kernel, store, self.tasks)
         self.instructions, self.reconciliation = self.flows.instructions, self.flows.reconciliation
@@ -137,7 +139,7 @@ class Daemon:
         """Return what is known at run time."""
         runtime = Runtime(self.blocks.taken(intent, self.node), self.checker.down, self.checker.nodes_down)
         members = self.fib.members if self.fib is not None and self._heard else self._kept_members
-        return Known(runtime, members)
+        return Known(runtime, members, self.cables.held)
 
     def plan(self, intent: Intent) -> tuple[Plans, Desired]:
         """Return what an intent would change in the kernel, and the speakers it asks for; changes nothing."""
@@ -208,11 +210,14 @@ class Daemon:
             changed.update(await self._bring(intent))
         if subsystems:
             changed.update(self._look_again(subsystems))
+        if self.cables.opened(self.outcome.pending):
+            self.dirty.compile()
         return changed
 
     async def _bring(self, intent: Intent) -> Mapping[str, int]:
         """Compile, withdraw, move the kernel, announce."""
         self.flows.begin(time.monotonic())
+        self.cables.take_up(intent, self.node)
         changes, known = self._surround(intent), self.known(intent)
         desired = compile_intent(intent, self.node, known)
         kind = intent.nodes[self.node].engine
@@ -328,6 +333,8 @@ class Daemon:
         try:
             async for _ in reasons:
                 self.dirty.look((name,))
+                if name == "links" and self.cables.look():
+                    self.dirty.compile()
                 await asyncio.sleep(max(LEAST_PAUSE, SHARE * self._costs.get(name, 0.0)))
         finally:
             if isinstance(reasons, AsyncGenerator):
@@ -344,6 +351,8 @@ class Daemon:
             if "host" in intent.nodes[self.node].roles and await self.blocks.step(
                 intent, self.node, self.speakers.announced, begun
             ):
+                self.dirty.compile()
+            if self.cables.look():
                 self.dirty.compile()
             if self._patience.again(self.outcome.pending, begun):
                 self.dirty.look(_subsystem(failure.fact) for failure in self.outcome.pending)

@@ -7,7 +7,7 @@ second run is empty and a restarted daemon disturbs nothing. Called by `applianc
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -141,7 +141,8 @@ class Reconciler:
 
 def _disturbs(plans: Plans) -> bool:
     """Tell whether addresses, routes and ports may go with a change: a device that cannot change is made anew."""
-    return "links" in plans and bool(plans["links"].of("update"))
+    changed = plans["links"].of("update") if "links" in plans else ()
+    return any(c.old and c.new and replace(c.old, up=c.new.up) != c.new for c in changed)
 
 
 def _of(kinds: tuple[type[Fact], ...], facts: Iterable[Fact]) -> list[Fact]:

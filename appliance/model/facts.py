@@ -42,7 +42,7 @@ class Link:
     `physical` is a device somebody else made: it starts in the node's own namespace and is moved to `ns` when it
     appears; it is never deleted, only moved back. A `veth` names its other end, which is a Link of its own. A `vxlan`
     has its underlay in the node's own namespace whatever `ns` is. `isolated` ports of a bridge reach only the bridge
-    itself, not each other.
+    itself, not each other; a port that is not `learning` passes frames on without remembering who sent them.
     """
 
     ns: Namespace

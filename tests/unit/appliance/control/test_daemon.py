@@ -603,3 +603,29 @@ async def test_a_withdrawn_route_is_deleted_by_one_change(loaded: FakeNode) -> N
     assert [(c.operation, c.fact.ns, c.fact.destination) for c in plan.changes] == [
         ("delete", HOST, IPv4Network("198.0.7.0/24"))
     ]
+
+
+async def test_a_wire_opens_when_its_engine_stands_and_tells_one_side_of_the_other() -> None:
+    """A port without carrier takes its partner down; both come back with it; a restart changes nothing."""
+    edge, ports = Namespace("inl-dmz"), {"eth5", "eth6"}
+    async with FakeNode("h1") as node:
+
+        def up() -> set[str]:
+            links = node.world.links.values()
+            return {link.name for link in links if link.ns == edge and link.kind == "physical" and link.up}
+
+        node.world.outside |= ports
+        engine = {
+            "bridges": {"a": {"north": "eth5", "south": "eth6", "engine": "main"}},
+            "engines": {"main": {"id": 1}},
+        }
+        await node.load(pair() | {"inline": {"dmz": {"id": 1, "host": "h1"} | engine}})
+        await eventually_async(lambda: up() == ports, what="the wire opens")
+        node.world.down.add((edge, "eth5"))
+        node.world.changed()
+        await eventually_async(lambda: up() == {"eth5"}, what="the other side is taken down")
+        node.world.down.clear()
+        node.world.changed()
+        await eventually_async(lambda: up() == ports, what="both are up")
+        await node.restart()
+        assert up() == ports
