@@ -11,7 +11,7 @@ from appliance.model.facts import Engine, NftSet
 from appliance.model.intent import Intent
 from appliance.model.marks import ENGINES, Action
 from services.feature import EdgeParts
-from services.firewall import NOBODY, compile_firewall, groups
+from services.firewall import NOBODY, _stages, compile_firewall, groups
 from services.flows.program import word
 from services.place import Place
 from services.policy import policy
@@ -145,15 +145,24 @@ def test_rules_that_cross_too_many_others_are_named_by_their_place(monkeypatch: 
     """What the operator can find in the file."""
 
     def refuse(rules: Any, _: Any) -> Any:
-        raise RulesMultiplyError.among(tuple(rules), 5)
+        raise RulesMultiplyError.among(tuple(dict(rules)), 5)
 
-    monkeypatch.setattr("services.firewall.compile_rules", refuse)
+    monkeypatch.setattr("services.firewall._stages", refuse)
     with pytest.raises(OperatorError) as error:
         compiled(vpc(2, for_port("g0", ports=[1]), for_port("g1", ports=[2])))
     assert [finding.path for finding in error.value.findings] == [
         "vpcs.red.firewall.rules.0",
         "vpcs.red.firewall.rules.1",
     ]
+
+
+def test_the_same_rules_are_cut_once() -> None:
+    """A backend that changes does not compile them again."""
+    made = vpc(2, for_port("g0", ports=[4711]))
+    first = compiled(made)
+    before = _stages.cache_info().misses
+    assert compiled(made) == first
+    assert _stages.cache_info().misses == before
 
 
 def test_more_groups_than_engines_share_engines() -> None:
