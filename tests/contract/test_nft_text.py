@@ -58,3 +58,20 @@ def test_blame_finds_the_statement_of_the_line() -> None:
     assert blame("line 2:1-3: Error: syntax error", [one, two]) == (one.fact, 22)
     assert blame("line 3:26-33: Error: No such file or directory\nadd", [one, two]) == (two.fact, 2)
     assert blame("Error: syntax error", [one, two]) == (None, 22)
+
+
+def test_what_flow_records_live_by_is_told_apart() -> None:
+    """Words, engines and families; rows are read elsewhere, and neither they nor stamps count as rules of the body."""
+    listing = (
+        'table inet edgeway {\n\tcomment "ew:abc"\n\tmap dispatch {\n\t\ttype mark : verdict\n'
+        "\t\telements = { 0x00101100 : accept,\n\t\t\t     0x00101200 : drop }\n\t}\n\n"
+        "\tmap instructions4 {\n\t\ttype mark : mark\n\t\telements = { 239.3.0.0 : 0x80000100 }\n\t}\n\n"
+        "\tchain engine1 {\n\t\tgoto act\n\t}\n\n\tchain engine20 {\n\t}\n\n\tchain act {\n\t\taccept\n\t}\n}\n"
+    )
+    found = parse(listing)
+    assert found.sets == {}
+    assert found.dispatch == {"0x00101100 : accept", "0x00101200 : drop"}
+    assert (found.engines, found.families) == ((1, 20), (4,))
+    assert parse(listing.replace("goto act", "drop").replace("239", "240")).rest == found.rest
+    assert parse(listing.replace("accept\n\t}", "drop\n\t}")).rest != found.rest
+    assert parse(listing.replace("engine20", "engine21")).rest != found.rest
