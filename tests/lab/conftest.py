@@ -48,6 +48,14 @@ def zone() -> Iterator[Zone]:
             made = Zone()
             made.green(within=240)
             yield made
+            if keep:
+                made.mend()
         finally:
             if not keep:
                 runner.down(TOPOLOGY)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _whole() -> None:
+    """Begin every file with a whole zone, if there is one."""
+    Zone().mend()
