@@ -17,8 +17,8 @@ MAKEFLAGS += --no-builtin-rules
 
 PYTHON ?= /usr/bin/python3
 ARGS ?=
-# Most tests wait for daemons, so there are more workers than cores; a few tests are quicker without any.
-WORKERS ?= $(if $(ARGS),0,$(shell echo $$((2 * $$(nproc)))))
+# One more than cores: tests of the zone take the longest and wait often. A few tests are quicker without any worker.
+WORKERS ?= $(if $(ARGS),0,$(shell echo $$((1 + $$(nproc)))))
 UPGRADE ?=
 LAB ?= labs/az/az.clab.yml
 
