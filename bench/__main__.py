@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +29,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="alternating rounds; medians are shown")
     parser.add_argument("--json", action="store_true", help="JSON instead of tables")
     chosen = parser.parse_args()
+    # What is raised for a while, and namespaces, are put back and removed by whoever made them.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     results = {name: SUITES[name][1](chosen.rounds) for name in chosen.suites or SUITES}
     if chosen.json:
         print(json.dumps(results, indent=2))

@@ -46,7 +46,7 @@ PLAIN, OURS = "ct state established accept", "Edgeway, the whole program"
 #: Instructions a round, and the seconds between them: more than an RCU grace period.
 _SINGLE, _PAUSE = 20, 0.02
 _IN_A_ROW, _MANY = 10, 100
-_PACKETS, _TRIES = 20_000, 20
+_PACKETS, _TRIES = 20_000, 12
 Seen = dict[str, dict[int, list[float]]]
 
 
