@@ -122,7 +122,7 @@ class Stream:
 
 def test_no_packet_passes_by_the_old_rule_once_the_commit_is_done_and_none_of_others_is_lost(edge: Box) -> None:
     """Established one-way UDP is judged again by its next packet, back and forth ten times."""
-    udp = {"protocol": "udp", "ports": [7000]}
+    udp: dict[str, Any] = {"protocol": "udp", "ports": [7000]}
     other = rule("allow", "r3", **udp)
     start(edge, rule("allow", "r1", **udp), other, ALL)
     cut, untouched = Stream(edge, "r4", "r1", 7000), Stream(edge, "r2", "r3", 7000)

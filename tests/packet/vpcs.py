@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from tests.contract.worlds import World
     from tests.support.namespaces import Namespaces as Factory
 
+#: Inside `Box` the word is a method.
+Socket = socket.socket
+
 CLIENT, OUTSIDE = "198.51.100.2", "198.51.100.1"
 RED = Namespace("vpc-red")
 ZONE = vpc_zone(101)
@@ -166,7 +169,7 @@ class Box:
         assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
         return done.stdout
 
-    def socket(self, name: str, *kind: Any) -> socket.socket:
+    def socket(self, name: str, *kind: Any) -> Socket:
         """Make a socket on a machine; it is closed with the box."""
         with self.machines.in_namespace(Namespace(self.names[name])):
             made = socket.socket(*kind)
@@ -175,20 +178,20 @@ class Box:
         self._closing.append(made.close)
         return made
 
-    def listen(self, name: str, port: int) -> socket.socket:
+    def listen(self, name: str, port: int) -> Socket:
         """Listen with TCP."""
         made = self.socket(name, socket.AF_INET, socket.SOCK_STREAM)
         made.bind(("0.0.0.0", port))
         made.listen(128)
         return made
 
-    def udp(self, name: str, port: int) -> socket.socket:
+    def udp(self, name: str, port: int) -> Socket:
         """Bind a UDP socket to a port."""
         made = self.socket(name, socket.AF_INET, socket.SOCK_DGRAM)
         made.bind(("0.0.0.0", port))
         return made
 
-    def connect(self, name: str, port: int, to: tuple[str, int], patience: float = 5) -> socket.socket | None:
+    def connect(self, name: str, port: int, to: tuple[str, int], patience: float = 5) -> Socket | None:
         """Connect with TCP from a port; None when nobody answers or somebody refuses."""
         made = self.socket(name, socket.AF_INET, socket.SOCK_STREAM)
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -54,8 +54,8 @@ def test_one_local_backend_gets_all() -> None:
 def test_a_backend_that_goes_moves_its_own_flows_alone() -> None:
     """The buckets of the others stay."""
     there = {f"r{n}": guest("h1", 10 + n) for n in range(5)}
-    made = changed(changed(one_vpc(), "vpcs.red.guests", there), "vpcs.red.firewall", {})
-    made = intent(changed(made, "vpcs.red.vips", {"web": WEB | {"backends": list(there)}}))
+    tree = changed(changed(one_vpc(), "vpcs.red.guests", there), "vpcs.red.firewall", {})
+    made = intent(changed(tree, "vpcs.red.vips", {"web": WEB | {"backends": list(there)}}))
     (before,), (after,) = compiled(made).sets, compiled(made, "h1", "r3").sets
     assert {element.split(" : ")[1] for element in before.elements - after.elements} == {"172.16.1.13 . 8080"}
     assert "172.16.1.13" not in str(after.elements)

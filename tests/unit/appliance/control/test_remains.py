@@ -63,5 +63,5 @@ def test_instructions_are_kept_in_namespaces_that_stay(world: FakeWorld) -> None
     flow = FlowKey(IPv4Address("10.0.0.1"), 1, IPv4Address("10.0.0.2"), 2, 6)
     rows = [Instruction(ns, flow, Action.DENY) for ns in (RED, BLUE)]
     for row in rows:
-        world.nft[row.key] = row
+        world.nft[Instruction, row.key] = row
     assert kept_instructions(Kernel.fake(world).ports, [Netns(RED)]) == (rows[0],)

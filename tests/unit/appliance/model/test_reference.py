@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from appliance.model.intent import Health, Intent, PrefixMatch, Section, SourceNat, Zone
+from appliance.model.fields import Section
+from appliance.model.intent import Health, Intent, PrefixMatch, SourceNat, Zone
 from appliance.model.load import load, parse
 from appliance.model.reference import EXAMPLE, default_words, keys, reference, type_words
 from appliance.model.text import parse_yaml
