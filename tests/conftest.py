@@ -29,8 +29,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what tests have measured, `record_property("measured", line)`: a worker has no terminal of its own."""
-    for report in terminalreporter.getreports(""):
-        for name, line in getattr(report, "user_properties", ()):
+    for report in (*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")):
+        for name, line in report.user_properties:
             if name == "measured" and report.when == "call":
                 terminalreporter.write_line(line)
 

@@ -93,7 +93,7 @@ class ServiceNode:
             os.close(back)
             os.close(there)
         with made:
-            made.settimeout(10)
+            made.settimeout(60)
             made.bind((str(self.address), 0))
             yield made
 

@@ -22,7 +22,8 @@ TEXT = reference()
 
 def sections() -> list[type[Section]]:
     """Return every section that is written as one; prefix rules are text."""
-    return [kind for kind in Section.__subclasses__() if kind is not PrefixMatch]
+    kinds = [kind for kind in Section.__subclasses__() if kind.__module__.startswith("appliance.")]
+    return [kind for kind in kinds if kind is not PrefixMatch]
 
 
 def explained() -> dict[tuple[str, str], str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -34,7 +35,7 @@ def answering(path: Path, answer: bytes | None) -> Iterator[list[bytes]]:
     def serve() -> None:
         connection, _ = listener.accept()
         with connection:
-            asked.append(connection.recv(1 << 16))
+            asked.append(_request(connection))
             if answer is None:
                 done.wait(30)
             else:
@@ -50,6 +51,18 @@ def answering(path: Path, answer: bytes | None) -> Iterator[list[bytes]]:
         finally:
             done.set()
             thread.join(30)
+
+
+def _request(connection: socket.socket) -> bytes:
+    """Read a request whole: who answers half of one and closes breaks the pipe of who still writes."""
+    read = b""
+    while b"\r\n\r\n" not in read:
+        read += connection.recv(1 << 16)
+    head, _, body = read.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)content-length: (\d+)", head)
+    while length and len(body) < int(length[1]):
+        body += connection.recv(1 << 16)
+    return head + b"\r\n\r\n" + body
 
 
 def reply(value: object, status: str = "200 OK") -> bytes:
