@@ -1,10 +1,10 @@
 """The port of our nft table, one a namespace: `NftTable` and `NftSet`, and the engines and instructions of flow records.
 
 Each namespace's changes are one transaction, so no packet sees a gap: a changed table is removed and made again with
-all its elements at once; when only sets change, elements are added and deleted and rules keep their counters. An engine
-whose policy changes is bumped in the transaction that changes the sets, after them (design 0004). This goes through
-libnftables; where nothing but engines and instructions changes, `nft_records` does it without. Instructions that come
-together with sets follow in a transaction of their own.
+all its elements at once; when only sets change, elements are added and deleted and rules keep their counters. This goes
+through libnftables; where nothing but engines and instructions changes, `nft_records` does it without. An engine whose
+policy changes together with sets, and instructions that come with them, follow in a transaction of their own: the kernel
+shows the elements of interval sets later than the rules of the same transaction (design 0004).
 
 What the kernel holds is listed only when somebody else changed the namespace's ruleset since this process last looked
 or wrote: the kernel counts transactions (NFT_MSG_GETGEN). The table's comment tells which body it was made from; a body
@@ -118,12 +118,21 @@ class NftPort:
         return ((engine, stamp) for engine in sorted(flows.stamps) if (stamp := flows.live(engine)) is not None)
 
     def apply(self, plan: Plan[Fact]) -> tuple[Failure, ...]:
-        """Carry the changes out, one transaction a namespace; one that fails leaves that namespace as it was."""
+        """Carry the changes out, one transaction a namespace, or two; if the first fails it leaves the namespace as it was."""
         by_ns: dict[Namespace, list[Change[Fact]]] = {}
         for change in plan.changes:
             by_ns.setdefault(change.fact.ns, []).append(change)
         self._learn(change.new for change in plan.changes if change.new is not None)
-        return tuple(failure for ns, changes in by_ns.items() for failure in self._tried(ns, changes))
+        follow: dict[Namespace, Sequence[Change[Fact]]] = {}
+        failures = [
+            failure
+            for ns, changes in by_ns.items()
+            for failure in self._tried(ns, changes, partial(self._first, follow))
+        ]
+        # After all others: the grace periods between the two transactions of each run at the same time.
+        for ns, changes in follow.items():
+            failures += self._tried(ns, changes, self._apply_records)
+        return tuple(failures)
 
     def watch(self) -> AsyncIterator[str]:
         """Yield when somebody else changes the ruleset of a namespace."""
@@ -186,22 +195,31 @@ class NftPort:
                 self._contexts[ns] = NftContext()
             return self._contexts[ns].run(script)
 
-    def _tried(self, ns: Namespace, changes: Sequence[Change[Fact]]) -> list[Failure]:
-        """Apply the changes of one namespace, which may be gone, or go away meanwhile."""
+    def _tried(
+        self,
+        ns: Namespace,
+        changes: Sequence[Change[Fact]],
+        carry_out: Callable[[Namespace, Sequence[Change[Fact]]], list[Failure]],
+    ) -> list[Failure]:
+        """Apply changes of one namespace, which may be gone, or go away meanwhile."""
         try:
-            return self._apply_one(ns, changes)
+            return carry_out(ns, changes)
         except KernelError as error:
             self._held.pop(ns, None)
             return [Failure(change.fact, error) for change in changes if change.operation != "delete"]
 
-    def _apply_one(self, ns: Namespace, changes: Sequence[Change[Fact]]) -> list[Failure]:
-        """Apply the changes of one namespace in one transaction, or two where instructions follow."""
+    def _first(
+        self, follow: dict[Namespace, Sequence[Change[Fact]]], ns: Namespace, changes: Sequence[Change[Fact]]
+    ) -> list[Failure]:
+        """Apply the changes of one namespace in one transaction; put into `follow` what must wait for another."""
         self._prepare(ns, changes)
         if not any(isinstance(change.fact, NftTable | NftSet) for change in changes):
             return self._apply_records(ns, changes)
-        failures = self._apply_text(ns, changes)
-        later = [change for change in changes if isinstance(change.fact, Instruction)]
-        return failures or (self._apply_records(ns, later) if later else [])
+        failures, later = self._apply_text(ns, changes)
+        later = [*later, *(change for change in changes if isinstance(change.fact, Instruction))]
+        if later and not failures:
+            follow[ns] = later
+        return failures
 
     def _prepare(self, ns: Namespace, changes: Sequence[Change[Fact]]) -> None:
         """Have no record carry a generation of an engine that has none yet: it could be the one that is given out."""
@@ -216,8 +234,10 @@ class NftPort:
         """Return what was held last, without asking whether it still is."""
         return self._held.get(ns) or self._look(ns)
 
-    def _apply_text(self, ns: Namespace, changes: Sequence[Change[Fact]]) -> list[Failure]:
-        """Apply all but instructions, unless the table is made anew."""
+    def _apply_text(
+        self, ns: Namespace, changes: Sequence[Change[Fact]]
+    ) -> tuple[list[Failure], Sequence[Change[Fact]]]:
+        """Change the table and its sets; return the changes of engines that must follow."""
         held = self._look(ns)
         made = script(ns, held, changes, partial(self._generations.after, ns))
         if held.flows.stamps:
@@ -225,14 +245,14 @@ class NftPort:
         try:
             self._run(ns, "\n".join(statement.text for statement in made.statements) + "\n")
         except NftError as error:
-            return self._failures(ns, changes, made.statements, str(error))
+            return self._failures(ns, changes, made.statements, str(error)), ()
         for change in changes:
             if change.operation == "delete" and isinstance(change.fact, NftSet):
                 self._told.discard((ns, change.fact.name))
         if held.flows.stamps or made.bumps:
             self._grace.begin(ns)
         self._settle(ns, held, made)
-        return []
+        return [], made.follow
 
     def _settle(self, ns: Namespace, held: Held, made: Script) -> None:
         """Remember what was written if nobody else wrote meanwhile; a new table's listing becomes its measure."""

@@ -7,8 +7,9 @@ table or its sets change too, as nfnetlink messages where nothing else does.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 from appliance.kernel import nft_flows
@@ -31,6 +32,8 @@ from appliance.model.marks import (
 
 #: Digests stand in the comments of rules, which hold 128 octets and no quote.
 _POLICY: Final = re.compile(r"[!#-~]{1,100}")
+#: The digest of an engine between the transaction that changes sets and the one that bumps it.
+UNSETTLED: Final = "unsettled"
 _CHAIN: Final = re.compile(r"\bchain\s+engine(\d+)\s*\{")
 _MAP: Final = re.compile(rf"\bmap\s+({'|'.join(INSTRUCTIONS.values())})\s*\{{")
 
@@ -53,7 +56,7 @@ class Flows:
     def generation(self, engine: int) -> int | None:
         """Return the generation of an engine, live or gone; None if it is not known."""
         stamp = self.stamps.get(engine)
-        return None if stamp is None else stamp.generation
+        return None if stamp is None else stamp.generation or None
 
     def live(self, engine: int) -> Stamp | None:
         """Return the stamp of an engine whose chain and words are as they must be."""
@@ -78,14 +81,20 @@ class Flows:
 
 @dataclass(frozen=True, slots=True)
 class Bump:
-    """A change of one engine: the stamp that its chain gets, if any; a stamp without policy ends the engine."""
+    """A change of one engine: the stamp that its chain gets, if any; a stamp without policy ends the engine.
+
+    `kept`: the words that stay while the engine is unsettled.
+    """
 
     engine: Engine
     stamp: Stamp | None
+    kept: Mapping[int, str] | None = None
 
     @property
     def words(self) -> dict[int, str]:
         """Return what the dispatch map holds for the engine afterwards."""
+        if self.kept is not None:
+            return dict(self.kept)
         if self.stamp is None or not self.stamp.policy:
             return {}
         return words_of(self.engine.number, self.stamp.generation)
@@ -96,6 +105,15 @@ def bump(flows: Flows, engine: Engine, advance: Advance) -> Bump:
     if not _POLICY.fullmatch(engine.policy):
         raise InternalError(f"policy {engine.policy!r} of engine {engine.number} fits no comment")
     return Bump(engine, Stamp(advance(engine.number, flows.generation(engine.number)), engine.policy))
+
+
+def unsettle(flows: Flows, engine: Engine) -> Bump:
+    """Say that an engine's flows are judged by no policy that anybody wants, while sets change: it must be bumped next.
+
+    What was judged stays so. An engine that does not live gets no words: each of its packets is judged until the bump.
+    """
+    kept = {} if flows.live(engine.number) is None else flows.words[engine.number]
+    return Bump(engine, Stamp(flows.generation(engine.number) or 0, UNSETTLED), kept)
 
 
 def end(flows: Flows, engine: Engine, advance: Advance) -> Bump:
@@ -118,8 +136,8 @@ def messages(flows: Flows, change: Bump) -> list[Message]:
     return made
 
 
-def statement(change: Bump, gone: Iterable[int] = ()) -> list[Statement]:
-    """Return the text that carries a change out; `gone` are the words to take away."""
+def statement(change: Bump, held: Mapping[int, str] = MappingProxyType({})) -> list[Statement]:
+    """Return the text that carries a change out; `held` is what the dispatch map holds for the engine."""
     lines = []
     if change.stamp is not None:
         chain, word = (
@@ -128,7 +146,9 @@ def statement(change: Bump, gone: Iterable[int] = ()) -> list[Statement]:
         )
         stamp = f'ct mark set meta mark and 0x{DECISION:08x} or 0x{word:08x} comment "{change.stamp.policy}"'
         lines += [f"flush chain {chain}", f"add rule {chain} {stamp}", f"add rule {chain} goto act"]
-    if old := ", ".join(f"0x{word:08x}" for word in gone):
+    if held == change.words:
+        return [Statement("\n".join(lines), change.engine)] if lines else []
+    if old := ", ".join(f"0x{word:08x}" for word in held):
         lines.append(f"delete element {TABLE} {DISPATCH} {{ {old} }}")
     if new := ", ".join(f"0x{word:08x} : {verdict}" for word, verdict in change.words.items()):
         lines.append(f"add element {TABLE} {DISPATCH} {{ {new} }}")

@@ -1,6 +1,7 @@
 """The changes of a namespace's table as one script for libnftables, and what will be held afterwards.
 
-Pure; `nft` runs the script. Elements first, then the engines whose flows are judged by them (design 0004).
+Pure; `nft` runs the script. The engines whose flows are judged by the sets are bumped afterwards, in a transaction of
+their own: the kernel shows rules and hashed sets at one moment, and sets of intervals a little later (design 0004).
 """
 
 from __future__ import annotations
@@ -30,11 +31,12 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What to run, what is held afterwards (engines: after `bumps`), and whether the table is made anew."""
+    """What to run, what is held afterwards (engines: after `bumps`), and the changes of engines that must follow."""
 
     statements: Sequence[Statement]
     after: Held
     bumps: Sequence[Bump] = ()
+    follow: Sequence[Change[Fact]] = ()
 
 
 def script(ns: Namespace, held: Held, changes: Sequence[Change[Fact]], advance: Advance) -> Script:
@@ -46,10 +48,11 @@ def script(ns: Namespace, held: Held, changes: Sequence[Change[Fact]], advance: 
         return Script([gone], Held(held.generation, None, {}))
     if table is not None and table != held.table:
         return _anew(ns, replace(after, table=table), table, changes, advance)
-    bumps = [_bump(held.flows, change, advance) for change in changes if isinstance(change.fact, Engine)]
+    follow = [change for change in changes if isinstance(change.fact, Engine)]
+    bumps = [nft_engines.unsettle(held.flows, change.new) for change in follow if isinstance(change.new, Engine)]
     for bump in bumps:
-        statements += nft_engines.statement(bump, held.flows.words.get(bump.engine.number, ()))
-    return Script(statements, after, bumps)
+        statements += nft_engines.statement(bump, held.flows.words.get(bump.engine.number, {}))
+    return Script(statements, after, bumps, follow)
 
 
 def _structure(
@@ -70,23 +73,21 @@ def _structure(
     return table, sets, statements
 
 
-def _bump(flows: Flows, change: Change[Fact], advance: Advance) -> Bump:
-    """Return the change of an engine."""
-    assert isinstance(change.fact, Engine)  # noqa: S101 - the caller selects them
-    return (nft_engines.end if change.new is None else nft_engines.bump)(flows, change.fact, advance)
-
-
 def _anew(ns: Namespace, after: Held, table: NftTable, changes: Sequence[Change[Fact]], advance: Advance) -> Script:
-    """Make the table with all that it holds; every engine is bumped, for its rules may be others."""
+    """Make the table with all that it holds; every engine is bumped afterwards, for its rules may be others."""
     engines, families = nft_engines.declared(table.body)
     statements = [nft_text.table(table)]
     for name, elements in after.sets.items():
         statements += nft_text.add(NftSet(ns, name, elements), elements)
     statements += nft_engines.rows_text(ns, _rows(after.flows.rows, changes), sorted(families))
-    for bump in _engines(ns, after.flows, changes, advance):
-        if bump.words or bump.engine.number in engines:
-            statements += nft_engines.statement(bump)
-    return Script(statements, after)
+    wanted = _engines(ns, after.flows, changes)
+    gone = [Engine(ns, number, "") for number in after.flows.stamps.keys() - wanted.keys() if number in engines]
+    for bump in (
+        *(nft_engines.unsettle(after.flows, engine) for engine in wanted.values()),
+        *(nft_engines.end(after.flows, engine, advance) for engine in gone),
+    ):
+        statements += nft_engines.statement(bump)
+    return Script(statements, after, (), [Change("update", None, engine) for engine in wanted.values()])
 
 
 def _rows(rows: Mapping[FlowKey, int], changes: Sequence[Change[Fact]]) -> dict[FlowKey, int]:
@@ -100,16 +101,12 @@ def _rows(rows: Mapping[FlowKey, int], changes: Sequence[Change[Fact]]) -> dict[
     return made
 
 
-def _engines(ns: Namespace, flows: Flows, changes: Sequence[Change[Fact]], advance: Advance) -> list[Bump]:
-    """Return all engines: wanted ones with the next generation, those that are gone with the last one that they had."""
+def _engines(ns: Namespace, flows: Flows, changes: Sequence[Change[Fact]]) -> dict[int, Engine]:
+    """Return the engines of afterwards."""
     wanted = {engine.number: engine for engine in flows.engines(ns) if engine.policy}
     for change in changes:
         if isinstance(change.fact, Engine):
             wanted.pop(change.fact.number, None)
             if change.new is not None:
                 wanted[change.fact.number] = change.fact
-    gone = [Engine(ns, number, "") for number in flows.stamps.keys() - wanted.keys()]
-    return [
-        *(nft_engines.bump(flows, engine, advance) for engine in wanted.values()),
-        *(nft_engines.end(flows, engine, advance) for engine in gone),
-    ]
+    return wanted

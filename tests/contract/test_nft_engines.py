@@ -71,6 +71,27 @@ def test_a_bump_gives_the_next_generation_and_the_policy() -> None:
     assert flows.live(1) == Stamp(6, "q")
 
 
+def test_an_unsettled_engine_keeps_what_was_judged_and_is_no_policy_that_anybody_wants() -> None:
+    """Its words are left alone, so the text is that of the chain."""
+    flows = live()
+    change = nft_engines.unsettle(flows, Engine(RED, 1, "q"))
+    assert (change.stamp, change.words) == (Stamp(5, "unsettled"), flows.words[1])
+    (made,) = nft_engines.statement(change, flows.words[1])
+    assert "dispatch" not in made.text
+    nft_engines.record(flows, change)
+    assert list(flows.engines(RED)) == [Engine(RED, 1, "unsettled")]
+    assert nft_engines.bump(flows, Engine(RED, 1, "q"), advance).stamp == Stamp(6, "q")
+
+
+def test_an_engine_that_is_new_has_no_generation_until_it_is_bumped() -> None:
+    """What its chain stamps until then counts as never judged."""
+    flows = Flows()
+    change = nft_engines.unsettle(flows, Engine(RED, 1, "q"))
+    assert (change.stamp, change.words) == (Stamp(0, "unsettled"), {})
+    nft_engines.record(flows, change)
+    assert nft_engines.bump(flows, Engine(RED, 1, "q"), advance).stamp == Stamp(100, "q")
+
+
 def test_words_without_a_chain_are_taken_away() -> None:
     """Nothing is written into a chain that may not be there."""
     flows = Flows({}, {0: {0x5: "accept"}})
@@ -92,7 +113,7 @@ def test_a_policy_that_fits_no_comment_is_our_mistake() -> None:
 def test_a_bump_as_text_fills_the_chain_before_its_words() -> None:
     """Old words go by their keys."""
     change = Bump(Engine(RED, 1, "q"), Stamp(6, "q"))
-    (made,) = nft_engines.statement(change, [0x0050_1100])
+    (made,) = nft_engines.statement(change, {0x0050_1100: "accept"})
     assert made.fact == Engine(RED, 1, "q")
     assert made.text.splitlines() == [
         "flush chain inet edgeway engine1",

@@ -41,8 +41,8 @@ def changes(old: Sequence[Fact], new: Sequence[Fact]) -> tuple[Change[Fact], ...
     return diff(old, new).changes
 
 
-def test_a_bump_comes_after_the_elements_that_it_is_for() -> None:
-    """And nothing else is written; what is held becomes so only when it was carried out."""
+def test_an_engine_is_unsettled_with_the_elements_and_bumped_afterwards() -> None:
+    """Its flows stay as they were judged; what is held becomes so only when it was carried out."""
     new: list[Fact] = [NftSet(RED, "denied", frozenset({"81"})), Engine(RED, 1, "q")]
     was = held()
     made, texts = lead(was, *changes([NftSet(RED, "denied", frozenset({"80"})), Engine(RED, 1, "p")], new))
@@ -51,7 +51,9 @@ def test_a_bump_comes_after_the_elements_that_it_is_for() -> None:
         ["add", "element"],
         ["flush", "chain"],
     ]
-    assert [bump.stamp for bump in made.bumps] == [Stamp(6, "q")]
+    assert "dispatch" not in "".join(texts)
+    assert [(bump.stamp, bump.words) for bump in made.bumps] == [(Stamp(5, "unsettled"), words_of(1, 5))]
+    assert [change.new for change in made.follow] == [Engine(RED, 1, "q")]
     assert made.after.sets == {"denied": {"81"}}
     assert was.flows.live(1) == Stamp(5, "p")
 
@@ -64,29 +66,32 @@ def test_instructions_are_left_to_others_while_the_table_stays() -> None:
 
 
 def test_a_table_made_anew_holds_all_that_was_held() -> None:
-    """Sets, rows, engines with their next generation; one that is gone keeps its last, without words."""
+    """Sets, rows, engines with their generation, to be bumped afterwards; one that is gone keeps its last, without words."""
     other = NftTable(RED, TABLE.body + "# other")
     made, texts = lead(held(), *changes([TABLE], [other]))
     assert texts[0].startswith("table inet edgeway {}\ndelete table")
     text = "\n".join(texts)
     assert "add element inet edgeway denied { 80 }" in text
     assert "add element inet edgeway instructions4 { 7 . 10.0.0.1 . 1 . 10.0.0.2 . 2 . 17 : 0x80000100 }" in text
-    assert 'or 0x00601000 comment "p"' in text
+    assert 'or 0x00501000 comment "unsettled"' in text
     assert 'or 0x00902000 comment ""' in text
     assert text.count("add element inet edgeway dispatch") == 1
     assert "delete element" not in text
+    assert [change.new for change in made.follow] == [Engine(RED, 1, "p")]
     assert made.after.table == other
 
 
 def test_a_table_made_anew_takes_changes_of_engines_and_instructions_with_it() -> None:
-    """One transaction for all."""
+    """An engine that comes back has no words before it is bumped."""
     other = NftTable(RED, TABLE.body + "# other")
     old: list[Fact] = [TABLE, Engine(RED, 1, "p"), Instruction(RED, FLOW, Action.ALLOW)]
-    _, texts = lead(held(), *changes(old, [other, Engine(RED, 2, "r"), STOP]))
+    made, texts = lead(held(), *changes(old, [other, Engine(RED, 2, "r"), STOP]))
     text = "\n".join(texts)
     assert "17 : 0x80000200 }" in text
     assert 'or 0x00501000 comment ""' in text
-    assert 'or 0x00a02000 comment "r"' in text
+    assert 'or 0x00902000 comment "unsettled"' in text
+    assert "dispatch {" not in text
+    assert [change.new for change in made.follow] == [Engine(RED, 2, "r")]
 
 
 def test_an_engine_and_a_row_that_the_new_body_has_no_place_for_are_left_out() -> None:

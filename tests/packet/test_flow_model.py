@@ -59,8 +59,8 @@ def _judge_by_what_was_so(patch: pytest.MonkeyPatch) -> None:
 
 def _keep_old_words(patch: pytest.MonkeyPatch) -> None:
     """A bump leaves the words of the generation before in the dispatch map."""
-    statement = nft_engines.statement
-    patch.setattr(nft_engines, "statement", lambda change, gone=(): statement(change))
+    messages = nft_engines.messages
+    patch.setattr(nft_engines, "messages", lambda flows, change: messages(nft_engines.Flows(), change))
 
 
 def _write_no_instruction(patch: pytest.MonkeyPatch) -> None:
