@@ -8,7 +8,7 @@ equal are one group, and flows of one group's guests are one engine: what is jud
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address
@@ -26,7 +26,7 @@ from services.rules.rule import Match, RuleId
 
 #: Engine of flows that have no guest of this host at either end.
 NOBODY = 1
-#: Groups beyond which it is not worth while to tell apart which rules of one group reach which other.
+#: Groups beyond which it is not worth while to tell apart which rules of one group reach which other: all of them count.
 MANY = 32
 #: Decisions after which the port at the other end need not be asked.
 _REFUSED = f"meta mark & {ACTION_MASK:#x} == {{ {Action.DENY << ACTION_SHIFT:#x}, {Action.REJECT << ACTION_SHIFT:#x} }}"
@@ -176,6 +176,9 @@ def _engines(place: Place, vpc: Vpc, rules: Policy, here: tuple[Group, ...]) -> 
     """Name what each engine's flows are judged by: their own index, and what other ports send to their guests."""
     common = [str(vpc.subnet), *(getattr(vpc.firewall, default) for default in _DEFAULTS)]
     whole = {group.order: _digest(rules.digest[rule] for rule in group.order) for group in here}
+    sent = {
+        group.order: [r for r in group.order if any(rules.leaves(r, guest) for guest in group.guests)] for group in here
+    }
     members: dict[int, list[Group]] = {NOBODY: []}
     for group in here:
         members.setdefault(group.engine, []).append(group)
@@ -186,18 +189,15 @@ def _engines(place: Place, vpc: Vpc, rules: Policy, here: tuple[Group, ...]) -> 
             senders: dict[str, list[IPv4Address]] = {}
             for other in here:
                 if other is not group:
-                    senders.setdefault(_towards(rules, other, group, whole, here), []).extend(other.guests)
+                    towards = whole[other.order] if len(here) > MANY else _towards(rules, sent[other.order], group)
+                    senders.setdefault(towards, []).extend(other.guests)
             parts += [f"{rule} {sorted(guests)}" for rule, guests in sorted(senders.items())]
         yield Engine(place.ns, number, _digest(parts))
 
 
-def _towards(
-    rules: Policy, source: Group, group: Group, whole: Mapping[tuple[RuleId, ...], str], here: tuple[Group, ...]
-) -> str:
-    """Name the rules of one group's ports that can match flows to another's guests; all of them, among very many."""
-    if len(here) > MANY:
-        return whole[source.order]
-    return _digest(rules.digest[r] for r in source.order if any(rules.reaches(r, guest) for guest in group.guests))
+def _towards(rules: Policy, sent: Iterable[RuleId], group: Group) -> str:
+    """Name those of the rules by which others send that can match flows to a group's guests."""
+    return _digest(rules.digest[r] for r in sent if any(rules.reaches(r, guest) for guest in group.guests))
 
 
 def _digest(parts: Iterable[str]) -> str:

@@ -56,6 +56,10 @@ class Policy:
         """What a rule amounts to now: members of its groups, state of its service node."""
         return {rule: repr((match, self.words[rule])) for rule, match in self.matches.items()}
 
+    def leaves(self, rule: RuleId, guest: IPv4Address) -> bool:
+        """Tell whether a rule can match flows from a guest."""
+        return any(low <= int(guest) <= high for low, high in self.matches[rule].source)
+
     def reaches(self, rule: RuleId, guest: IPv4Address) -> bool:
         """Tell whether a rule can match flows to a guest."""
         return any(low <= int(guest) <= high for low, high in self.matches[rule].destination)

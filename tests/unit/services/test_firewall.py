@@ -103,6 +103,7 @@ OWN = [for_port(f"g{n}", source=[f"10.{n}.0.0/16"]) for n in range(3)]
     [
         (for_port("g1", source=["outside"]), {3}),
         (for_port("g1", source=["outside"], destination=["g1"]), {3}),
+        (for_port("g1", source=["outside"], destination=[]), {3}),
         (for_port("g1", source=["g1"], destination=["g2"], action="deny"), {3, 4}),
         (for_port("g1", source=["g1"], destination=["outside"], action="deny"), {3}),
         (for_port("g1", destination=["g0", "g2"]), {2, 3, 4}),
