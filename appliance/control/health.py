@@ -39,8 +39,9 @@ async def check(namespaces: Namespaces, target: Target, patience: float) -> bool
         return False
     with connection:
         try:
-            loop = asyncio.get_running_loop()
-            await asyncio.wait_for(loop.sock_connect(connection, (str(target.address), target.port)), patience)
+            # Not wait_for: before Python 3.12 it forgets that it was cancelled if what it waits for ends at that moment.
+            async with asyncio.timeout(patience):
+                await asyncio.get_running_loop().sock_connect(connection, (str(target.address), target.port))
         except OSError:
             return False
     return True

@@ -125,7 +125,8 @@ class Link:
         loop.add_reader(self._socket, self._readable.set)
         try:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._readable.wait(), PAUSE)
+                async with asyncio.timeout(PAUSE):
+                    await self._readable.wait()
         finally:
             if self._socket.fileno() >= 0:
                 loop.remove_reader(self._socket)

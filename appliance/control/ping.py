@@ -57,7 +57,8 @@ async def ping(namespaces: Namespaces, ns: Namespace, link: str, address: IPv4Ad
         try:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, link.encode())
             made.connect((str(address), 0))  # from now on the kernel gives us only what comes from there
-            await asyncio.wait_for(_exchange(made), patience)
+            async with asyncio.timeout(patience):
+                await _exchange(made)
         except OSError:
             return False
     return True

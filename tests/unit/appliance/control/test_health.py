@@ -170,6 +170,25 @@ def service_node(name: str = "ids", address: str = "127.0.0.1") -> NodeTarget:
 
 
 @pytest.mark.kernel
+async def test_a_check_that_ends_when_it_is_stopped_is_the_last_one(
+    namespaces: Namespaces, tasks: Tasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon that stops must not wait for ever."""
+    begun, end = asyncio.Event(), asyncio.Event()
+
+    async def connect(*_: object) -> None:
+        begun.set()
+        await end.wait()
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", connect)
+    await Checker(namespaces, tasks, lambda: None).watch({target(): SLOW.model_copy(update={"timeout": 60.0})})
+    await begun.wait()
+    end.set()  # the check goes on before what follows
+    async with asyncio.timeout(10):
+        await asyncio.create_task(tasks.stop())
+    assert tasks.names() == frozenset()
+
+
 async def test_a_service_node_that_answers_an_echo_is_good(namespaces: Namespaces) -> None:
     """It need not accept connections."""
     assert await check(namespaces, service_node(), 5)
