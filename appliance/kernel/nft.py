@@ -28,7 +28,7 @@ from appliance.kernel.grace import Grace
 from appliance.kernel.libnftables import NftContext, NftError
 from appliance.kernel.netlink import NETLINK_NETFILTER, Answer, Message, Netlink, messages, parse
 from appliance.kernel.nft_records import Draft, Records, RefusedError
-from appliance.kernel.nft_script import Fact, Held, Script, script
+from appliance.kernel.nft_script import Fact, Held, Script, postponed, script
 from appliance.kernel.port import Failure
 from appliance.kernel.watching import Watcher
 from appliance.model.errors import KernelError
@@ -131,7 +131,7 @@ class NftPort:
         ]
         # After all others: the grace periods between the two transactions of each run at the same time.
         for ns, changes in follow.items():
-            failures += self._tried(ns, changes, self._apply_records)
+            failures += self._tried(ns, changes, self._second)
         return tuple(failures)
 
     def watch(self) -> AsyncIterator[str]:
@@ -215,11 +215,22 @@ class NftPort:
         self._prepare(ns, changes)
         if not any(isinstance(change.fact, NftTable | NftSet) for change in changes):
             return self._apply_records(ns, changes)
-        failures, later = self._apply_text(ns, changes)
-        later = [*later, *(change for change in changes if isinstance(change.fact, Instruction))]
+        now, later = postponed(self._look(ns), changes)
+        failures, engines = self._apply_text(ns, now)
+        later = [*later, *engines, *(change for change in changes if isinstance(change.fact, Instruction))]
         if later and not failures:
             follow[ns] = later
         return failures
+
+    def _second(self, ns: Namespace, changes: Sequence[Change[Fact]]) -> list[Failure]:
+        """Bump, and take away what was left for packets that were on their way; then instructions."""
+        rest: Sequence[Change[Fact]] = changes
+        if any(isinstance(change.fact, NftSet) for change in changes):
+            failures, _ = self._apply_text(ns, changes, last=True)
+            rest = [change for change in changes if isinstance(change.fact, Instruction)]
+            if failures or not rest:
+                return failures
+        return self._apply_records(ns, rest)
 
     def _prepare(self, ns: Namespace, changes: Sequence[Change[Fact]]) -> None:
         """Have no record carry a generation of an engine that has none yet: it could be the one that is given out."""
@@ -235,11 +246,11 @@ class NftPort:
         return self._held.get(ns) or self._look(ns)
 
     def _apply_text(
-        self, ns: Namespace, changes: Sequence[Change[Fact]]
+        self, ns: Namespace, changes: Sequence[Change[Fact]], *, last: bool = False
     ) -> tuple[list[Failure], Sequence[Change[Fact]]]:
         """Change the table and its sets; return the changes of engines that must follow."""
         held = self._look(ns)
-        made = script(ns, held, changes, partial(self._generations.after, ns))
+        made = script(ns, held, changes, partial(self._generations.after, ns), last=last)
         if held.flows.stamps:
             self._grace.end(ns)
         try:

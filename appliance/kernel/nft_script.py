@@ -1,13 +1,16 @@
 """The changes of a namespace's table as one script for libnftables, and what will be held afterwards.
 
 Pure; `nft` runs the script. The engines whose flows are judged by the sets are bumped afterwards, in a transaction of
-their own: the kernel shows rules and hashed sets at one moment, and sets of intervals a little later (design 0004).
+their own: the kernel shows rules and hashed sets at one moment, and sets of intervals a little later (design 0004). So
+what the elements of such a set lead to stays until then as well (`postponed`).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from appliance.kernel import nft_engines, nft_text
 from appliance.kernel.nft_engines import Advance, Bump, Flows
@@ -16,6 +19,10 @@ from appliance.model.facts import Engine, FlowKey, Instruction, Namespace, NftSe
 from appliance.state.diff import Change
 
 Fact = NftTable | NftSet | Engine | Instruction
+Changes = Sequence[Change[Fact]]
+
+#: Sets and maps of intervals, as a body declares them.
+_INTERVALS: Final = re.compile(r"^\s*(?:set|map)\s+(\S+)\s*\{[^}]*\bflags\s[^;}]*\binterval\b", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +46,43 @@ class Script:
     follow: Sequence[Change[Fact]] = ()
 
 
-def script(ns: Namespace, held: Held, changes: Sequence[Change[Fact]], advance: Advance) -> Script:
-    """Return what leads from what is held to what is wanted; instructions only where the table is made anew."""
+def postponed(held: Held, changes: Changes) -> tuple[Changes, Changes]:
+    """Cut the changes of sets in two where one of intervals is among them; else the second part is empty.
+
+    A packet that still finds an old element there must find what it leads to: old elements of other sets go later.
+    """
+    late = set(_INTERVALS.findall(held.table.body)) if held.table is not None else set()
+    if not any(isinstance(change.fact, NftSet) and change.fact.name in late for change in changes):
+        return changes, ()
+    if any(isinstance(change.fact, NftTable) for change in changes):
+        return changes, ()
+    cut = [(change, None) if _named(change.fact) in late else _cut(held, change) for change in changes]
+    return [first for first, _ in cut], [second for _, second in cut if second is not None]
+
+
+def _named(fact: Fact) -> str:
+    return fact.name if isinstance(fact, NftSet) else ""
+
+
+def _cut(held: Held, change: Change[Fact]) -> tuple[Change[Fact], Change[Fact] | None]:
+    """Cut one change: its new elements, then the end of the old ones; an element with a new value changes at once."""
+    fact = change.fact
+    if not isinstance(fact, NftSet):
+        return change, None
+    new = change.new.elements if isinstance(change.new, NftSet) else frozenset[str]()
+    keys = {nft_text.key(element) for element in new}
+    stay = {element for element in held.sets.get(fact.name, ()) if nft_text.key(element) not in keys}
+    if not stay:
+        return change, None
+    both = replace(fact, elements=new | stay)
+    return Change("update", change.old, both), Change("delete" if change.new is None else "update", both, change.new)
+
+
+def script(ns: Namespace, held: Held, changes: Changes, advance: Advance, *, last: bool = False) -> Script:
+    """Return what leads from what is held to what is wanted; instructions only where the table is made anew.
+
+    Engines are bumped in the `last` transaction of a change, and unsettled in one before.
+    """
     table, sets, statements = _structure(held, changes)
     after = replace(held, table=table, sets=sets)
     if table is None and held.table is not None:
@@ -49,10 +91,20 @@ def script(ns: Namespace, held: Held, changes: Sequence[Change[Fact]], advance: 
     if table is not None and table != held.table:
         return _anew(ns, replace(after, table=table), table, changes, advance)
     follow = [change for change in changes if isinstance(change.fact, Engine)]
-    bumps = [nft_engines.unsettle(held.flows, change.new) for change in follow if isinstance(change.new, Engine)]
+    if last:
+        bumps = [_bump(held.flows, change, advance) for change in follow]
+        follow = []
+    else:
+        bumps = [nft_engines.unsettle(held.flows, change.new) for change in follow if isinstance(change.new, Engine)]
     for bump in bumps:
         statements += nft_engines.statement(bump, held.flows.words.get(bump.engine.number, {}))
     return Script(statements, after, bumps, follow)
+
+
+def _bump(flows: Flows, change: Change[Fact], advance: Advance) -> Bump:
+    """Return the change of an engine."""
+    assert isinstance(change.fact, Engine)  # noqa: S101 - the caller selects them
+    return (nft_engines.end if change.new is None else nft_engines.bump)(flows, change.fact, advance)
 
 
 def _structure(

@@ -42,6 +42,10 @@ OTHER = """
 
 
 Fact = NftTable | NftSet | Engine | Instruction
+REGIONS = """
+map regions { type ipv4_addr . inet_service : mark; flags interval; }
+map verdicts { type mark : mark; }
+"""
 JUDGING = flow_body({1: "5000-5999", 2: "6000-6999"})
 FLOW4 = FlowKey(ip_address("10.0.0.1"), 40000, ip_address("192.0.2.1"), 80, 6, 1007)
 FLOW6 = FlowKey(ip_address("fd00::1"), 77, ip_address("2001:db8::1"), 0x8000, 58, 1)
@@ -91,6 +95,24 @@ STATES: dict[str, frozenset[Fact]] = {
             Engine(RED, 2, "4567"),
             Instruction(RED, FLOW4, Action.DENY),
             Instruction(RED, FLOW6, Action.REDIRECT, 255),
+        }
+    ),
+    "judging by regions": frozenset(
+        {
+            NftTable(RED, JUDGING + REGIONS),
+            elements("denied", "80"),
+            elements("regions", "10.0.0.0/8 . 80-90 : 0x00000001", "0.0.0.0/0 . 443 : 0x00000002"),
+            elements("verdicts", "0x00000001 : 0x80000100"),
+            Engine(RED, 2, "4567"),
+        }
+    ),
+    "judging by other regions": frozenset(
+        {
+            NftTable(RED, JUDGING + REGIONS),
+            elements("regions", "10.0.0.0/8 . 80-90 : 0x00000003"),
+            elements("verdicts", "0x00000003 : 0x80000200"),
+            Engine(RED, 1, "89ab"),
+            Engine(RED, 2, "4568"),
         }
     ),
     "judging otherwise": frozenset(

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 from appliance.kernel.nft_engines import Flows
 from appliance.kernel.nft_flows import Stamp, words_of
-from appliance.kernel.nft_script import Fact, Held, Script, script
+from appliance.kernel.nft_script import Fact, Held, Script, postponed, script
 from appliance.model.facts import Engine, FlowKey, Instruction, Namespace, NftSet, NftTable
 from appliance.model.marks import Action
 from appliance.state.diff import Change, diff
@@ -109,3 +109,59 @@ def test_a_table_that_goes_takes_all_with_it() -> None:
     made, texts = lead(held(), *changes([TABLE, Engine(RED, 1, "p"), STOP], []))
     assert texts == ["table inet edgeway {}\ndelete table inet edgeway"]
     assert (made.after.table, made.after.sets, made.after.flows) == (None, {}, Flows())
+
+
+WIDE = NftTable(
+    RED,
+    flow_body({1: "80", 2: "81"})
+    + "\nmap regions { type ipv4_addr . inet_service : mark; flags interval; }\nmap verdicts { type mark : mark; }",
+)
+
+
+def wide() -> Held:
+    """Hold a table with a map of intervals, and what it leads to."""
+    return Held(3, WIDE, {"regions": region(1).elements, "verdicts": verdicts((1, 1), (5, 1)).elements})
+
+
+def region(number: int) -> NftSet:
+    """Return the map of regions with one element."""
+    return NftSet(RED, "regions", frozenset({f"10.0.0.0/8 . 80 : {number:#010x}"}))
+
+
+def verdicts(*pairs: tuple[int, int]) -> NftSet:
+    """Return what regions lead to."""
+    return NftSet(RED, "verdicts", frozenset(f"{key:#010x} : {value:#010x}" for key, value in pairs))
+
+
+def test_what_old_intervals_lead_to_stays_until_every_packet_that_found_them_has_left() -> None:
+    """New elements and new values come at once."""
+    bump = Engine(RED, 1, "q")
+    given = changes(
+        [region(1), verdicts((1, 1), (5, 1)), Engine(RED, 1, "p")], [region(2), verdicts((2, 2), (5, 2)), bump]
+    )
+    first, second = postponed(wide(), given)
+    assert {change.new for change in first} == {region(2), verdicts((1, 1), (2, 2), (5, 2)), bump}
+    assert [change.new for change in second] == [verdicts((2, 2), (5, 2))]
+
+
+def test_a_set_that_goes_is_emptied_later() -> None:
+    """It may be what old intervals lead to."""
+    given = changes([region(1), verdicts((1, 1), (5, 1))], [region(2)])
+    _, second = postponed(wide(), given)
+    assert [(change.operation, change.new) for change in second] == [("delete", None)]
+
+
+def test_without_intervals_or_with_another_table_nothing_is_postponed() -> None:
+    """Hashed sets change at one moment."""
+    other = changes([verdicts((1, 1), (5, 1))], [verdicts((2, 2))])
+    assert postponed(wide(), other) == (other, ())
+    anew = (*changes([WIDE, region(1)], [TABLE, region(2)]), *other)
+    assert postponed(wide(), anew) == (anew, ())
+    assert postponed(Held(3, None, {}), other) == (other, ())
+
+
+def test_in_the_last_transaction_engines_are_bumped() -> None:
+    """And not unsettled."""
+    made = script(RED, held(), changes([Engine(RED, 1, "p")], [Engine(RED, 1, "q")]), advance, last=True)
+    assert [bump.stamp for bump in made.bumps] == [Stamp(6, "q")]
+    assert made.follow == []
