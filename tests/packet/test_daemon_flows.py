@@ -230,6 +230,28 @@ async def test_a_commit_cuts_a_live_connection_and_the_next_one_lets_it_go_on(no
     assert node.daemon.reconciliation.audit == type(node.daemon.reconciliation.audit)()
 
 
+@pytest.mark.parametrize("what", ["a rule", "the program", "a stranger"])
+async def test_instructions_outlive_what_changes_around_them(node: Node, what: str) -> None:
+    """A commit that changes elements, one that makes the table anew, and somebody who removes it."""
+    await node.serve("r2")
+    node.edge.plug("r1")
+    await node.load(vpc(guests=2))
+    cut, other = [await node.call("r1", port, CALL, socket.SOCK_DGRAM) for port in (40000, 40001)]
+    assert (await cut.ask("one"), await other.ask("one")) == ("r2 one", "r2 one")
+    own = flow("r1", 40000, "r2", SERVED, socket.IPPROTO_UDP)
+    node.daemon.instructions.give([Instruction(RED, own, Action.DENY)], 0)
+    assert await cut.ask("two", SILENCE) == ""
+    if what == "a stranger":
+        node.edge.run("edge", "nft", "delete", "table", "inet", "edgeway")
+        await eventually_async(lambda: node.rows() == {own: Action.DENY}, what="the table is made again")
+    else:
+        more = {"limit": {"rate": 1000}} if what == "the program" else {"deny": {}}
+        await node.load(vpc(*(rule(action, ports=[22], **rest) for action, rest in more.items()), guests=2))
+    assert await cut.ask("three", SILENCE) == ""
+    assert await other.ask("three") == "r2 three"
+    assert node.rows() == {own: Action.DENY}
+
+
 def served(**more: Tree) -> Tree:
     """Return an intent with a TCP and a UDP VIP before r1 and r2."""
     health = {"interval": 0.2, "timeout": 2.0, "fall": 2, "rise": 1}
