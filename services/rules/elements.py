@@ -12,7 +12,7 @@ from typing import Final
 
 from services.rules.compile import Stage
 from services.rules.protocols import PROTOCOLS
-from services.rules.rule import FIELDS, Family, Field, Span
+from services.rules.rule import ANY_ADDRESS, ANY_PORT, ANY_PROTOCOL, FIELDS, Family, Field, Span
 
 _ADDRESS_TYPE: Final[Mapping[Family, str]] = {4: "ipv4_addr", 6: "ipv6_addr"}
 _ADDRESS_WORD: Final[Mapping[Family, str]] = {4: "ip", 6: "ip6"}
@@ -21,6 +21,38 @@ _ADDRESS_WORD: Final[Mapping[Family, str]] = {4: "ip", 6: "ip6"}
 _ANY_PROTOCOL: Final = "meta l4proto { tcp, 0-5, 7-255 }"
 
 _MAPPED: Final = 0xFFFF
+
+#: Regions from which on a field that tells nothing is left out of a map: each costs a hundred octets a region. In smaller
+#: maps it stays, so that a rule that needs it does not make the table anew.
+MANY: Final = 1024
+#: What a map of intervals in several fields must have at least.
+_LEAST: Final = 2
+
+
+def fields(stage: Stage, family: Family) -> tuple[Field, ...]:
+    """Return the fields of the map of a stage, in order."""
+    if len(stage.regions) < MANY:
+        return stage.order
+    idle = [field for field in reversed(stage.order) if _same(stage, family, field)]
+    spare = len(stage.order) - _LEAST
+    return tuple(field for field in stage.order if field not in idle[:spare])
+
+
+def _same(stage: Stage, family: Family, field: Field) -> bool:
+    """Tell whether a field is anything, or one protocol, in every region."""
+    place = FIELDS.index(field)
+    every = {"source": ANY_ADDRESS[family], "destination": ANY_ADDRESS[family], "port": ANY_PORT}
+    first = next(iter(stage.regions))[place]
+    wanted = every.get(field, ANY_PROTOCOL if first[0] != first[1] else first)
+    return all(box[place] == wanted for box in stage.regions)
+
+
+def _condition(stage: Stage, family: Family) -> str:
+    """Match the protocol that is not part of the map."""
+    if "protocol" in fields(stage, family):
+        return ""
+    span = next(iter(stage.regions))[FIELDS.index("protocol")]
+    return "" if span == ANY_PROTOCOL else f"ct original protocol {_protocol(span)} "
 
 
 def declaration(stage: Stage, name: str, family: Family) -> str:
@@ -31,7 +63,8 @@ def declaration(stage: Stage, name: str, family: Family) -> str:
         "protocol": "inet_proto",
         "port": "inet_service",
     }
-    return f"map {name} {{ type {' . '.join(types[field] for field in stage.order)} : mark; flags interval; }}"
+    kept = " . ".join(types[field] for field in fields(stage, family))
+    return f"map {name} {{ type {kept} : mark; flags interval; }}"
 
 
 def lookups(stage: Stage, name: str, family: Family) -> tuple[str, ...]:
@@ -39,7 +72,7 @@ def lookups(stage: Stage, name: str, family: Family) -> tuple[str, ...]:
 
     The key is the flow's own: the same for packets of either direction, after translation, and for ICMP errors.
     """
-    return (f"{_ANY_PROTOCOL} meta mark set {key(stage, family)} map @{name}",)
+    return (f"{_ANY_PROTOCOL} {_condition(stage, family)}meta mark set {key(stage, family)} map @{name}",)
 
 
 def key(stage: Stage, family: Family) -> str:
@@ -50,13 +83,14 @@ def key(stage: Stage, family: Family) -> str:
         "protocol": "ct original protocol",
         "port": "ct reply proto-src",
     }
-    return " . ".join(words[field] for field in stage.order)
+    return " . ".join(words[field] for field in fields(stage, family))
 
 
 def elements(stage: Stage, family: Family) -> Iterator[str]:
     """Yield the elements of the map of a stage."""
-    writers = [_Writer(_WRITERS[field, family]) for field in stage.order]
-    places = [FIELDS.index(field) for field in stage.order]
+    kept = fields(stage, family)
+    writers = [_Writer(_WRITERS[field, family]) for field in kept]
+    places = [FIELDS.index(field) for field in kept]
     for box, number in stage.regions.items():
         spans = (writer[box[place]] for writer, place in zip(writers, places, strict=True))
         yield f"{' . '.join(spans)} : 0x{number:08x}"

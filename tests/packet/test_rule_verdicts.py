@@ -268,8 +268,12 @@ def run(world: World, *scripts: str) -> str:
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("family", [4, 6])
-def test_the_kernel_decides_as_the_rules_one_after_the_other(edge: World, family: Family, seed: int) -> None:
+def test_the_kernel_decides_as_the_rules_one_after_the_other(
+    edge: World, family: Family, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And it lists the elements in the words in which they were written."""
+    if seed % 2:  # as large maps are: without the fields that tell nothing
+        monkeypatch.setattr("services.rules.elements.MANY", 1)
     made = Rules.of(family, seed)
     stages = compile_rules(made.rules, made.indexes)
     listing = parse(run(edge, program(made, stages), "list table inet edgeway"))

@@ -5,7 +5,7 @@ from ipaddress import ip_address
 import pytest
 
 from services.rules.compile import Stage
-from services.rules.elements import declaration, elements, key, lookups
+from services.rules.elements import MANY, declaration, elements, fields, key, lookups
 from services.rules.rule import ANY_ADDRESS, ANY_PORT, ANY_PROTOCOL, Box, Family, Span
 
 
@@ -90,3 +90,33 @@ def test_a_look_up_is_one_statement() -> None:
     """For every protocol."""
     (statement,) = lookups(stage(), "s0", 4)
     assert statement == f"meta l4proto {{ tcp, 0-5, 7-255 }} meta mark set {key(stage(), 4)} map @s0"
+
+
+def many(protocol: Span, destination: Span = ANY_ADDRESS[4], size: int = MANY) -> Stage:
+    """Make a stage of so many regions that differ in source and port."""
+    return stage(*(Box((n * 256, n * 256 + 255), destination, protocol, (n, n)) for n in range(size)))
+
+
+@pytest.mark.parametrize(
+    ("made", "kept", "condition"),
+    [
+        (many((17, 17)), ("port", "source"), "ct original protocol udp "),
+        (many(ANY_PROTOCOL), ("port", "source"), ""),
+        (many((6, 7)), ("port", "source", "protocol"), ""),
+        (many((17, 17), (5, 5)), ("destination", "port", "source"), "ct original protocol udp "),
+        (many((17, 17), size=MANY - 1), ("destination", "port", "source", "protocol"), ""),
+    ],
+)
+def test_a_large_map_leaves_out_what_tells_nothing(made: Stage, kept: tuple[str, ...], condition: str) -> None:
+    """A small one keeps it, so that the table stays when a rule needs it."""
+    assert fields(made, 4) == kept
+    assert next(elements(made, 4)).count(" . ") == len(kept) - 1
+    assert declaration(made, "m", 4).count(" . ") == len(kept) - 1
+    (statement,) = lookups(made, "m", 4)
+    assert f"}} {condition}meta mark set" in statement
+
+
+def test_a_map_has_two_fields_at_least() -> None:
+    """Those of one are another kind of set."""
+    made = stage(*(Box((n, n), ANY_ADDRESS[4], ANY_PROTOCOL, ANY_PORT) for n in range(MANY)))
+    assert len(fields(made, 4)) == 2
