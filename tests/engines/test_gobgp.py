@@ -508,7 +508,8 @@ async def test_what_is_above_a_limit_stays_refused_when_the_daemon_changes(lan: 
                 }
 
             await eventually_async(refused)
-            await holds(b, TWO)
+            async with engine._lock:  # the excess is known a moment before gobgpd is told
+                await holds(b, TWO)
             await engine.close(stop=False)
             heir = engine_at(lan, directory)
             before = (directory / "gobgpd.digests").read_text()
