@@ -96,7 +96,8 @@ class ExaBgpEngine:
                 return
             if stop:
                 with contextlib.suppress(EngineError):
-                    await asyncio.wait_for(self._cease(), PATIENCE)
+                    async with asyncio.timeout(PATIENCE):
+                        await self._cease()
                 await self._process.stop()
                 self._files.forget_established()
             self._process.release()

@@ -142,7 +142,8 @@ class Child:
         deadline = self.core.server.deadline()
         wait = None if deadline is None else max(0.0, deadline - time.monotonic())
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._pipes.ready.wait(), wait)
+            async with asyncio.timeout(wait):
+                await self._pipes.ready.wait()
         self._pipes.ready.clear()
         lines = self._pipes.lines
         while lines:

@@ -112,7 +112,8 @@ class Server:
         self._watchers[writer] = waiting
         while writer in self._watchers and not reader.at_eof():
             try:
-                batch = await asyncio.wait_for(waiting.get(), LOOK_AROUND)
+                async with asyncio.timeout(LOOK_AROUND):
+                    batch = await waiting.get()
             except TimeoutError:
                 continue
             await _send(writer, {"events": [wire.event_to_json(event) for event in batch]})

@@ -126,7 +126,8 @@ class GoBgpEngine:
                 yield (Lost(str(error)),)
             # The stream may break before the process is known to be gone, or although it is not.
             try:
-                await asyncio.wait_for(life.ended.wait(), 1.0)
+                async with asyncio.timeout(1.0):
+                    await life.ended.wait()
             except TimeoutError:
                 continue
 
@@ -228,7 +229,8 @@ class GoBgpEngine:
         begun = time.monotonic()
         while True:
             try:
-                status = await asyncio.wait_for(self._process.wait(), _LIMITS)
+                async with asyncio.timeout(_LIMITS):
+                    status = await self._process.wait()
             except TimeoutError:
                 await self._try(self._keep_limits)
                 if time.monotonic() - begun > _CARE:

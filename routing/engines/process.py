@@ -182,7 +182,8 @@ class Process:
                 return
         self.signal(signal.SIGTERM)
         try:
-            await asyncio.wait_for(self.wait(), grace)
+            async with asyncio.timeout(grace):
+                await self.wait()
         except TimeoutError:
             self.signal(signal.SIGKILL)
             await self.wait()
