@@ -3,6 +3,7 @@
 #   make lint    everything that judges the code without running it
 #   make test    all tests (needs root: they make namespaces), several at once; ARGS="-k words" picks some, WORKERS=0 in turn
 #   make test-fast   those that start no router and no zone: a minute
+#   make soak    ten thousand commits beside live flows, and long random walks; SEED=n repeats a walk
 #   make bench   measurements beside what one would use instead
 #   make lab     a zone of namespaces on this machine; make lab-down removes it
 #   make clean   remove what was built (the Debian packages stay: .setup/installed-packages.txt names them)
@@ -97,6 +98,15 @@ test: setup compiled $(FEED)
 
 test-fast: setup compiled
 	$(BIN)/python -m pytest -n $(WORKERS) tests/unit tests/contract tests/sequences $(ARGS)
+
+COMMITS ?= 10000
+STEPS ?= 3000
+SEED ?= $(shell date +%s)
+
+soak: setup
+	@echo "soak: $(COMMITS) commits beside flows that they do not concern; a walk of $(STEPS) steps with seed $(SEED) ..."
+	EDGEWAY_COMMITS=$(COMMITS) EDGEWAY_STEPS=$(STEPS) EDGEWAY_SEED=$(SEED) $(BIN)/python -m pytest --show-capture=no \
+		tests/packet/test_commits.py tests/packet/test_flow_model.py $(ARGS)
 
 bench: setup $(FEED)
 	$(BIN)/python -m bench $(ARGS)

@@ -89,7 +89,7 @@ class Model:
         return end in IPv4Network(self.vpc["subnet"])
 
     def _members(self, terms: list[str]) -> list[str]:
-        return [member for term in terms for member in self.vpc["groups"].get(term, [term])]
+        return [member for term in terms for member in self.vpc.get("groups", {}).get(term, [term])]
 
     def _matches(self, rule: Tree, talk: Talk) -> bool:
         protocol, port = rule.get("protocol", "any"), talk.target[1]
@@ -215,14 +215,14 @@ class Policies:
 class Crowd:
     """A thread that sends packets of live flows all the time: one is on its way in each moment that matters."""
 
-    def __init__(self, probes: Probes) -> None:
-        self._probes, self._stop = probes, threading.Event()
+    def __init__(self, probes: Probes, pause: float = 0.0003) -> None:
+        self._probes, self._stop, self._pause = probes, threading.Event(), pause
         self.talks: list[tuple[Talk, Direction]] = []
         self.sent = 0
         self._thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:
-        while not self._stop.wait(0.0003):
+        while not self._stop.wait(self._pause):
             for talk, direction in tuple(self.talks):
                 packet, to = talk.packet(direction)
                 self._probes.machines[talk.machine(direction)].out.sendto(packet, (to, 0))

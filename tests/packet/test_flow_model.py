@@ -35,6 +35,7 @@ def edge(world: World, netns_factory: Factory) -> Iterator[Box]:
         yield made
 
 
+@pytest.mark.timeout(max(300, STEPS))
 @pytest.mark.parametrize("seed", SEEDS)
 def test_no_packet_is_handled_by_an_action_older_than_the_last_acknowledged_change(
     edge: Box, seed: int, record_property: Callable[[str, object], None]
