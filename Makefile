@@ -103,7 +103,8 @@ COMMITS ?= 10000
 STEPS ?= 3000
 SEED ?= $(shell date +%s)
 
-soak: setup
+soak: SEED := $(SEED)
+soak: setup compiled
 	@echo "soak: $(COMMITS) commits beside flows that they do not concern; a walk of $(STEPS) steps with seed $(SEED) ..."
 	EDGEWAY_COMMITS=$(COMMITS) EDGEWAY_STEPS=$(STEPS) EDGEWAY_SEED=$(SEED) $(BIN)/python -m pytest --show-capture=no \
 		tests/packet/test_commits.py tests/packet/test_flow_model.py $(ARGS)
