@@ -9,7 +9,6 @@ import pytest
 
 from appliance.kernel.grace import MEMBARRIER_CMD_QUERY, Grace, membarrier, offered, wait_for_readers
 from appliance.model.errors import KernelError
-from tests.support.waiting import eventually
 
 
 class Kernel:
@@ -97,10 +96,13 @@ def test_a_kernel_that_offers_nothing_is_an_error_at_once() -> None:
 
 def test_closing_ends_the_thread() -> None:
     """And one that was never needed is never started."""
+    others = set(threading.enumerate())
     Grace().close()
     grace = Grace()
+    assert set(threading.enumerate()) <= others
     grace.begin("red")
+    (thread,) = (one for one in threading.enumerate() if one.name == "grace" and one not in others)
     grace.end("red")
     grace.forget("red")
     grace.close()
-    eventually(lambda: not [one for one in threading.enumerate() if one.name == "grace"], what="the thread is gone")
+    assert not thread.is_alive()
