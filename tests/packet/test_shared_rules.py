@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from appliance.kernel.namespaces import SO_RCVBUFFORCE
 from tests.packet.vpcs import RED, Box, address, box, exchange, flow, vpc
 from tests.support.waiting import eventually
 
@@ -93,7 +94,7 @@ class Stream:
     def __init__(self, edge: Box, source: str, to: str, port: int) -> None:
         self.sent, self.got = 0, set[int]()
         self._out, self._in = edge.udp(source, port), edge.udp(to, port)
-        self._in.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        self._in.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 23)
         self._to = (address(to), port)
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._send), threading.Thread(target=self._receive)]

@@ -17,6 +17,7 @@ from itertools import count
 from pathlib import Path
 
 from appliance.kernel import syscalls
+from appliance.kernel.namespaces import SO_RCVBUFFORCE
 from appliance.model.facts import FlowKey
 from appliance.model.marks import INSTRUCT_PORT
 from services.flows.inband import Answer, Order, Request, decode_answer, encode_request
@@ -93,6 +94,8 @@ class ServiceNode:
             os.close(back)
             os.close(there)
         with made:
+            # Answers wait here while all requests are still being sent: some hundreds are more than the usual room.
+            made.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 4 << 20)
             made.settimeout(60)
             made.bind((str(self.address), 0))
             yield made
