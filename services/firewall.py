@@ -111,9 +111,7 @@ def _port(position: int) -> str:
 
 def _decide(place: Place, vpc: Vpc, rules: Policy, here: tuple[Group, ...]) -> EdgeParts:
     own = [(address, position, group) for position, group in enumerate(here) for address in group.guests]
-    links = [node.interface for node in vpc.service_nodes.values() if node.host == place.node]
     elements = {
-        **({"service_links": (f'"{device}"' for device in links)} if vpc.service_nodes else {}),
         "local_guests": (str(address) for address, _, _ in own),
         "ports": (f"{address} : jump {_port(position)}" for address, position, _ in own),
         "engines": (f"{address} : goto {engine_chain(group.engine)}" for address, _, group in own),

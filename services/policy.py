@@ -16,8 +16,7 @@ from appliance.model.marks import Action
 from appliance.model.policy import OUTSIDE, TIERS, Rule
 from services.flows.program import Rate, word
 from services.place import Place
-from services.rules.rule import ANY_ADDRESS, ANY_PORT, ANY_PROTOCOL, Match, RuleId, Span, merged
-from services.rules.table import identity
+from services.rules.rule import ANY_ADDRESS, ANY_PORT, ANY_PROTOCOL, Match, RuleId, Span, identity, merged
 
 _PROTOCOLS = {"tcp": (6, 6), "udp": (17, 17), "icmp": (1, 1), "any": ANY_PROTOCOL}
 _ACTIONS = {

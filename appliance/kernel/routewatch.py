@@ -21,7 +21,7 @@ from appliance.kernel.watching import LINK, Watcher
 from appliance.model.marks import PROTO_BGP, PROTO_BOX
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from appliance.kernel.namespaces import Namespaces
     from appliance.model.facts import Namespace
@@ -100,13 +100,15 @@ class Carriers:
         return before is not carries
 
 
-class RouteWatcher(Watcher):
-    """A watcher whose sockets are filtered."""
+class FilteredWatcher(Watcher):
+    """A watcher whose sockets are filtered: what passes, other than a device, is a reason to read `what`."""
 
-    def __init__(self, namespaces: Namespaces) -> None:
-        """Listen for devices, routes and next hops."""
-        groups = (LINK, IPV4_ROUTE, IPV6_ROUTE, NEXTHOP)
-        super().__init__(namespaces, NETLINK_ROUTE, groups, self._reason)
+    def __init__(
+        self, namespaces: Namespaces, what: str, groups: tuple[int, ...], program: Callable[[int], bytes]
+    ) -> None:
+        """Listen for devices and `groups`; `program` assembles the filter for the port id of our request socket."""
+        super().__init__(namespaces, NETLINK_ROUTE, (LINK, *groups), self._reason)
+        self._what, self._program = what, program
         self._carriers = Carriers()
 
     def _open(self, ns: Namespace) -> None:
@@ -114,14 +116,14 @@ class RouteWatcher(Watcher):
         super()._open(ns)
         if ns in self._sockets:
             own = self._namespaces.netlink_socket(NETLINK_ROUTE, ns).getsockname()[0]
-            attach_filter(self._sockets[ns], filter_program(own))
+            attach_filter(self._sockets[ns], self._program(own))
 
     def _reason(self, ns: Namespace, datagram: bytes) -> str | None:
-        """Say why routes should be read, if they should."""
+        """Say why to read again, if there is a reason."""
         reason = None
         for kind, _, _, payload in messages(datagram):
             if kind not in (RTM_NEWLINK, RTM_DELLINK):
-                reason = f"route {ns}".rstrip()
+                reason = f"{self._what} {ns}".rstrip()
             elif self._carriers.changed(ns, kind, payload):
                 reason = reason or f"carrier {ns}".rstrip()
         return reason
@@ -129,4 +131,4 @@ class RouteWatcher(Watcher):
 
 def watch_routes(namespaces: Namespaces) -> AsyncIterator[str]:
     """Yield "listening" once nothing can be missed any more, then reasons for ever."""
-    return RouteWatcher(namespaces).run()
+    return FilteredWatcher(namespaces, "route", (IPV4_ROUTE, IPV6_ROUTE, NEXTHOP), filter_program).run()

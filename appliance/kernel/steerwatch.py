@@ -14,17 +14,14 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from appliance.kernel.devices import RTM_DELLINK, RTM_NEWLINK
-from appliance.kernel.netlink import NETLINK_ROUTE, messages
-from appliance.kernel.routewatch import Carriers, attach_filter
+from appliance.kernel.routewatch import FilteredWatcher
 from appliance.kernel.rtnetlink import RTM_DELROUTE, RTM_NEWROUTE
 from appliance.kernel.steerwire import RTM_DELRULE, RTM_NEWRULE
-from appliance.kernel.watching import LINK, Watcher
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from appliance.kernel.namespaces import Namespaces
-    from appliance.model.facts import Namespace
 
 #: RTNLGRP_*
 IPV4_ROUTE, IPV4_RULE, IPV6_ROUTE, IPV6_RULE = 7, 8, 11, 19
@@ -64,33 +61,7 @@ def filter_program(own: int) -> bytes:
     return b"".join(_INSTRUCTION.pack(*line) for line in lines)
 
 
-class SteerWatcher(Watcher):
-    """A watcher whose sockets are filtered."""
-
-    def __init__(self, namespaces: Namespaces) -> None:
-        """Listen for devices, rules and routes."""
-        groups = (LINK, IPV4_RULE, IPV6_RULE, IPV4_ROUTE, IPV6_ROUTE)
-        super().__init__(namespaces, NETLINK_ROUTE, groups, self._reason)
-        self._carriers = Carriers()
-
-    def _open(self, ns: Namespace) -> None:
-        """Listen in a namespace, deaf to ourselves."""
-        super()._open(ns)
-        if ns in self._sockets:
-            own = self._namespaces.netlink_socket(NETLINK_ROUTE, ns).getsockname()[0]
-            attach_filter(self._sockets[ns], filter_program(own))
-
-    def _reason(self, ns: Namespace, datagram: bytes) -> str | None:
-        """Say why steers should be read, if they should."""
-        reason = None
-        for kind, _, _, payload in messages(datagram):
-            if kind not in (RTM_NEWLINK, RTM_DELLINK):
-                reason = f"steer {ns}".rstrip()
-            elif self._carriers.changed(ns, kind, payload):
-                reason = reason or f"carrier {ns}".rstrip()
-        return reason
-
-
 def watch_steers(namespaces: Namespaces) -> AsyncIterator[str]:
     """Yield "listening" once nothing can be missed any more, then reasons for ever."""
-    return SteerWatcher(namespaces).run()
+    groups = (IPV4_RULE, IPV6_RULE, IPV4_ROUTE, IPV6_ROUTE)
+    return FilteredWatcher(namespaces, "steer", groups, filter_program).run()

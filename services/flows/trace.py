@@ -204,11 +204,6 @@ class Edge:
     def _inside(self, address: Address) -> bool:
         return isinstance(address, IPv4Address) and address in self.vpc.subnet
 
-    def node_of(self, number: int) -> str:
-        """Return the name of the service node that REDIRECT's object means."""
-        found = (name for name, node in self.vpc.service_nodes.items() if node.id == number)
-        return next(found, str(number))
-
     def unlike(self, rule: Rule) -> str:
         """Say why a redirect does not redirect, if it does not."""
         if rule.to is None:

@@ -17,8 +17,7 @@ from appliance.model.marks import Action
 from services.flows.program import Compiled, word
 from services.inline.names import SIDES, Side
 from services.rules.compile import compile_rules
-from services.rules.rule import ANY_ADDRESS, ANY_PORT, ANY_PROTOCOL, Family, Index, Match, RuleId, Span
-from services.rules.table import identity
+from services.rules.rule import ANY_ADDRESS, ANY_PORT, ANY_PROTOCOL, Family, Index, Match, RuleId, Span, identity
 
 FAMILIES: Final[tuple[Family, ...]] = (4, 6)
 _PROTOCOLS: Final[Mapping[str, Mapping[Family, Span]]] = {

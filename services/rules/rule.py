@@ -6,13 +6,15 @@ Addresses are integers of their family's width: IPv4 and IPv6 are compiled apart
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from typing import Final, Literal, NamedTuple
 
 #: First and last value, both inside.
 Span = tuple[int, int]
 Spans = tuple[Span, ...]
-#: A rule's identity is its content; `services.rules.table.identity` makes one.
+#: A rule's identity is its content; `identity` makes one.
 RuleId = str
 #: The rules that hold for a port, in order: the first that matches decides.
 Index = tuple[RuleId, ...]
@@ -75,3 +77,9 @@ def merged(spans: Iterable[Span]) -> Spans:
 def evaluate(rules: Mapping[RuleId, Match], index: Index, packet: Packet) -> RuleId | None:
     """Return the first rule of the index that matches, as a firewall without any cleverness would find it."""
     return next((rule for rule in index if rules[rule].covers(packet)), None)
+
+
+def identity(fields: Mapping[str, object]) -> RuleId:
+    """Return the identity of a rule with this content."""
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -257,17 +257,26 @@ class Mirroring:
 
 
 @contextmanager
-def rows(world: World, factory: Factory) -> Iterator[Rows]:
-    """Give two rows without wires; the edge's namespaces are gone afterwards."""
+def real_kernel(world: World) -> Iterator[Kernel]:
+    """Give the ports of a test's host; what they made is gone afterwards."""
     with world.namespaces.in_namespace(HOST):
         kernel = Kernel.real(world.namespaces.directory)
-    made = Rows(world, factory, kernel)
     try:
-        yield made
+        yield kernel
     finally:
-        made.close()
         Reconciler(kernel.ports).apply(())
         kernel.close()
+
+
+@contextmanager
+def rows(world: World, factory: Factory) -> Iterator[Rows]:
+    """Give two rows without wires; the edge's namespaces are gone afterwards."""
+    with real_kernel(world) as kernel:
+        made = Rows(world, factory, kernel)
+        try:
+            yield made
+        finally:
+            made.close()
 
 
 def exchange(one: socket.socket, other: socket.socket, text: bytes) -> None:

@@ -22,7 +22,8 @@ from appliance.model.facts import NftTable
 from appliance.model.marks import Mark
 from tests.packet.flow_model import LET_THROUGH, Crowd, Model, read
 from tests.packet.probes import UDP, Probes, Talk
-from tests.packet.vpcs import RED, Box, address, box, exchange, flow, vpc
+from tests.packet.rows import exchange
+from tests.packet.vpcs import RED, Box, address, box, flow, vpc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -20,7 +20,8 @@ from appliance.model.facts import FlowKey, Instruction, Namespace
 from appliance.model.marks import Action, Mark
 from appliance.state.store import MemoryStore
 from services.feature import Runtime
-from tests.packet.vpcs import RED, ZONE, Box, address, box, exchange, flow, vpc
+from tests.packet.rows import exchange
+from tests.packet.vpcs import RED, ZONE, Box, address, box, flow, vpc
 from tests.support.namespaces import NAMED
 from tests.support.service_node import ServiceNode
 from tests.support.waiting import eventually_async

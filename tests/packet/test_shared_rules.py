@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from appliance.kernel.namespaces import SO_RCVBUFFORCE
-from tests.packet.vpcs import RED, Box, address, box, exchange, flow, vpc
+from tests.packet.rows import exchange
+from tests.packet.vpcs import RED, Box, address, box, flow, vpc
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:

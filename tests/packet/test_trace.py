@@ -21,7 +21,8 @@ from appliance.model.facts import FlowKey
 from appliance.model.flow_text import parse_flow
 from appliance.model.marks import Action, Mark
 from services.feature import Runtime
-from tests.packet.vpcs import CLIENT, RED, ZONE, Box, address, box, exchange, vpc
+from tests.packet.rows import exchange
+from tests.packet.vpcs import CLIENT, RED, ZONE, Box, address, box, vpc
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:

@@ -27,6 +27,7 @@ from appliance.state.diff import Change, Plan
 from services.edge import compile_edge
 from services.feature import Runtime
 from services.place import Place
+from tests.packet.rows import real_kernel
 from tests.support.intents import Tree, guest, intent, pair
 
 if TYPE_CHECKING:
@@ -219,27 +220,12 @@ def flow(source: str, source_port: int, destination: str, port: int, protocol: i
     return FlowKey(ends[0], source_port, ends[1], port, protocol, ZONE)
 
 
-def exchange(one: socket.socket, other: socket.socket, text: bytes) -> None:
-    """Send something and its answer over TCP; both must arrive."""
-    for sender, receiver in ((one, other), (other, one)):
-        sender.sendall(text)
-        got = b""
-        while len(got) < len(text):
-            piece = receiver.recv(1 << 16)
-            assert piece, "the connection was closed"
-            got += piece
-        assert got == text
-
-
 @contextmanager
 def box(world: World, factory: Factory) -> Iterator[Box]:
     """Give a host without an edge; the edge's namespaces are gone afterwards."""
-    with world.namespaces.in_namespace(HOST):
-        kernel = Kernel.real(world.namespaces.directory)
-    made = Box(world, factory, kernel)
-    try:
-        yield made
-    finally:
-        made.close()
-        Reconciler(kernel.ports).apply(())
-        kernel.close()
+    with real_kernel(world) as kernel:
+        made = Box(world, factory, kernel)
+        try:
+            yield made
+        finally:
+            made.close()

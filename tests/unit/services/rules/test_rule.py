@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from services.rules.rule import Match, Packet, evaluate, merged
+from services.rules.rule import Match, Packet, evaluate, identity, merged
 from tests.unit.services.rules.universes import rule
 
 
@@ -31,3 +31,11 @@ def test_the_first_rule_of_the_index_decides() -> None:
     assert evaluate(rules, ("low", "all"), packet) == "low"
     assert evaluate(rules, ("low",), Packet(9, 0, 0, 0)) is None
     assert evaluate(rules, (), packet) is None
+
+
+def test_an_identity_is_the_content() -> None:
+    """Not the order in which the fields are written."""
+    one = identity({"source": ["web", "10.0.0.0/8"], "action": "allow"})
+    assert one == identity({"action": "allow", "source": ["web", "10.0.0.0/8"]})
+    assert one != identity({"action": "deny", "source": ["web", "10.0.0.0/8"]})
+    assert len(one) == 32
