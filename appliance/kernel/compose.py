@@ -12,12 +12,8 @@ from whatever is desired.
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import socket
 import struct
-from contextlib import ExitStack, suppress
-from functools import lru_cache
+from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -25,18 +21,13 @@ from typing import TYPE_CHECKING, Final
 from appliance.kernel import tc
 from appliance.kernel.compose_table import SLOTS, slots
 from appliance.kernel.libbpf import Map, Program
-from appliance.kernel.netlink import NETLINK_ROUTE, Netlink
-from appliance.kernel.port import Failure
-from appliance.kernel.watching import LINK, watch_route
-from appliance.model.errors import InternalError, KernelError
-from appliance.model.facts import HOST, Compose, Namespace
+from appliance.kernel.tc_port import TcPort, build
+from appliance.model.errors import InternalError
+from appliance.model.facts import Compose, Namespace
 from appliance.model.marks import NODE_IDS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from appliance.kernel.namespaces import Namespaces
-    from appliance.state.diff import Plan
 
 OBJECT: Final = Path(__file__).parent / "bpf" / "compose.bpf.o"
 #: Name of the filter, and of the function in the object.
@@ -49,20 +40,6 @@ _MEMBERS: Final = struct.Struct(f">{SLOTS}H")
 _IDS: Final = struct.Struct("=Q")
 _KEY, _FIRST = 4, bytes(4)
 _PREFIX_LENGTH: Final = 48
-
-
-@lru_cache(maxsize=4)
-def _digest(path: Path, _changed: int) -> bytes:
-    """Return what tells one build from another."""
-    return hashlib.blake2b(path.read_bytes(), digest_size=12).digest()
-
-
-def build(path: Path) -> bytes:
-    """Return the digest of the object file; zeros while it is not built."""
-    try:
-        return _digest(path, path.stat().st_mtime_ns)
-    except FileNotFoundError:
-        return bytes(12)
 
 
 def pack_config(fact: Compose, made_from: bytes) -> bytes:
@@ -83,54 +60,12 @@ def unpack_members(value: bytes) -> tuple[int, ...]:
     return tuple(member for member in range(NODE_IDS + 1) if bits >> member & 1)
 
 
-class ComposePort:
+class ComposePort(TcPort[Compose]):
     """Composing devices of a node."""
 
     def __init__(self, namespaces: Namespaces, path: Path = OBJECT) -> None:
         """`path` is the compiled program."""
-        self.namespaces, self._path = namespaces, path
-        self._netlink = Netlink(namespaces, NETLINK_ROUTE, "compose")
-
-    def read(self) -> frozenset[Compose]:
-        """Return what hangs on devices now."""
-        return frozenset(fact for ns in (HOST, *self.namespaces.names()) for fact in self._read_one(ns))
-
-    def apply(self, plan: Plan[Compose]) -> tuple[Failure, ...]:
-        """Attach, change or take off."""
-        failures = []
-        for change in plan.changes:
-            fact = change.fact
-            try:
-                if change.new is None:
-                    self._drop(fact)
-                else:
-                    self._put(change.new)
-            except KernelError as error:
-                failures.append(Failure(fact, error))
-            except OSError as error:
-                what = f"{fact.ns}/{fact.link}: {error.strerror or error}"
-                failures.append(Failure(fact, KernelError("compose", what, error.errno or errno.EIO)))
-        return tuple(failures)
-
-    def watch(self) -> AsyncIterator[str]:
-        """Yield when devices or filters change: a device that is made anew has lost its program."""
-        return watch_route(self.namespaces, (LINK, tc.TC), "compose")
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-    # -- inside -------------------------------------------------------------------------------------------------------
-
-    def _read_one(self, ns: Namespace) -> list[Compose]:
-        """Read one namespace."""
-        found = []
-        for hook in tc.hooks(self._netlink, ns, FILTER):
-            with suppress(OSError):  # it went meanwhile
-                with self.namespaces.in_namespace(ns):
-                    link = socket.if_indextoname(hook.index)
-                with Program.by_id(hook.program) as program:
-                    found.append(self._fact(ns, link, program))
-        return found
+        super().__init__(namespaces, "compose", FILTER, path)
 
     def _fact(self, ns: Namespace, link: str, program: Program) -> Compose:
         """Return what a program does."""
@@ -146,32 +81,11 @@ class ComposePort:
         source, prefix = config[1], IPv6Network((config[2], _PREFIX_LENGTH), strict=False)
         return Compose(ns, link, source, prefix, tuple(sorted(members)))
 
-    def _hook(self, ns: Namespace, link: str) -> tuple[int, tc.Hook | None]:
-        """Return the index of a device, and what hangs on it already; KernelError ENODEV if it is not there."""
-        try:
-            with self.namespaces.in_namespace(ns):
-                index = socket.if_nametoindex(link)
-        except OSError as error:
-            raise KernelError("compose", f"{ns}/{link}", errno.ENODEV) from error
-        found = (hook for hook in tc.hooks(self._netlink, ns, FILTER) if hook.index == index)
-        return index, next(found, None)
-
-    def _drop(self, fact: Compose) -> None:
-        """Take the program off; without device or program there is nothing to do."""
-        try:
-            _, hook = self._hook(fact.ns, fact.link)
-        except KernelError as error:
-            if error.errno == errno.ENODEV:
-                return
-            raise
-        if hook is not None:
-            tc.detach(self._netlink, fact.ns, hook)
-
     def _put(self, fact: Compose) -> None:
         """Change the members of the program that is there, or put a new one in its place."""
-        index, hook = self._hook(fact.ns, fact.link)
-        if not self._path.exists():
-            raise KernelError("compose", f"{self._path} is not built: run `make setup`", errno.ENOENT)
+        index = self._index(fact.ns, fact.link)
+        hook = self._hook(fact.ns, index)
+        self._require_built()
         wanted = pack_config(fact, build(self._path))
         with ExitStack() as stack:
             if hook is not None:
@@ -181,7 +95,7 @@ class ComposePort:
                     return
             program = stack.enter_context(Program.load(self._path, PROGRAM))
             if not _fits(program):
-                raise KernelError("compose", f"{self._path} has other maps: run `make setup`", errno.EINVAL)
+                raise self._misfit()
             program.maps[CONFIG].update(_FIRST, wanted)
             _fill(program.maps[MEMBERS], fact)
             tc.attach(self._netlink, fact.ns, index, program.fd, FILTER, hook)
