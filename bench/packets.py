@@ -14,13 +14,13 @@ import socket
 import struct
 import time
 from contextlib import contextmanager
-from ctypes import byref, c_int, c_uint32, c_void_p
+from ctypes import byref
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from appliance.kernel.libbpf import Program, checked, library
+from appliance.kernel.libbpf import Program, RunOptions, checked, library
 from appliance.model.facts import Address, Namespace
 
 if TYPE_CHECKING:
@@ -40,28 +40,6 @@ _FRAME, _ETHERNET, _V4, _V6 = 80, 14, 20, 40
 _LIVE_FRAMES: Final = 2
 _STREAM: Final = struct.Struct("=80s11I")
 _KEY: Final = bytes(4)
-
-
-class _Options(ctypes.Structure):
-    """struct bpf_test_run_opts (bpf/bpf.h)."""
-
-    _fields_ = (
-        ("sz", ctypes.c_size_t),
-        ("data_in", c_void_p),
-        ("data_out", c_void_p),
-        ("data_size_in", c_uint32),
-        ("data_size_out", c_uint32),
-        ("ctx_in", c_void_p),
-        ("ctx_out", c_void_p),
-        ("ctx_size_in", c_uint32),
-        ("ctx_size_out", c_uint32),
-        ("retval", c_uint32),
-        ("repeat", c_int),
-        ("duration", c_uint32),
-        ("flags", c_uint32),
-        ("cpu", c_uint32),
-        ("batch_size", c_uint32),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,10 +161,10 @@ class Generator:
             checked(library().bpf_prog_test_run_opts(self._program.fd, byref(options)), "test run")
             return (time.clock_gettime_ns(time.CLOCK_THREAD_CPUTIME_ID) - before) / count
 
-    def _options(self, context: ctypes.Array[Any], count: int) -> _Options:
+    def _options(self, context: ctypes.Array[Any], count: int) -> RunOptions:
         """Ask for live frames."""
-        return _Options(
-            sz=ctypes.sizeof(_Options),
+        return RunOptions(
+            sz=ctypes.sizeof(RunOptions),
             data_in=ctypes.addressof(self._data),
             data_size_in=_FRAME,
             ctx_in=ctypes.addressof(context),

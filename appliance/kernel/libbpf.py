@@ -75,6 +75,28 @@ _SIGNATURES: Final[tuple[tuple[str, Any, tuple[Any, ...]], ...]] = (
 )
 
 
+class RunOptions(Structure):
+    """struct bpf_test_run_opts (bpf/bpf.h)."""
+
+    _fields_ = (
+        ("sz", ctypes.c_size_t),
+        ("data_in", c_void_p),
+        ("data_out", c_void_p),
+        ("data_size_in", c_uint32),
+        ("data_size_out", c_uint32),
+        ("ctx_in", c_void_p),
+        ("ctx_out", c_void_p),
+        ("ctx_size_in", c_uint32),
+        ("ctx_size_out", c_uint32),
+        ("retval", c_uint32),
+        ("repeat", c_int),
+        ("duration", c_uint32),
+        ("flags", c_uint32),
+        ("cpu", c_uint32),
+        ("batch_size", c_uint32),
+    )
+
+
 @cache
 def library() -> Any:
     """Return libbpf, told not to write to standard error."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from ctypes import byref, c_int, c_uint32, c_void_p
+from ctypes import byref
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
 from appliance.kernel.compose import CONFIG, MEMBERS, pack_config, pack_members
-from appliance.kernel.libbpf import Program, checked, library
+from appliance.kernel.libbpf import Program, RunOptions, checked, library
 from appliance.model.composed import Kind, decompose
 from appliance.model.facts import HOST, Compose
 
@@ -23,28 +23,6 @@ if TYPE_CHECKING:
 PASS, DROP = 0, 2
 PREFIX, SOURCE = IPv6Network("fd00:1:2::/48"), IPv6Address("fd00::1")
 ETHERNET = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
-
-
-class _Options(ctypes.Structure):
-    """struct bpf_test_run_opts (bpf/bpf.h)."""
-
-    _fields_ = (
-        ("sz", ctypes.c_size_t),
-        ("data_in", c_void_p),
-        ("data_out", c_void_p),
-        ("data_size_in", c_uint32),
-        ("data_size_out", c_uint32),
-        ("ctx_in", c_void_p),
-        ("ctx_out", c_void_p),
-        ("ctx_size_in", c_uint32),
-        ("ctx_size_out", c_uint32),
-        ("retval", c_uint32),
-        ("repeat", c_int),
-        ("duration", c_uint32),
-        ("flags", c_uint32),
-        ("cpu", c_uint32),
-        ("batch_size", c_uint32),
-    )
 
 
 @dataclass(frozen=True)
@@ -78,8 +56,8 @@ class Composer:
         """Send one frame through it."""
         out = ctypes.create_string_buffer(1 << 16)
         data = ctypes.create_string_buffer(frame, len(frame))
-        options = _Options(
-            sz=ctypes.sizeof(_Options),
+        options = RunOptions(
+            sz=ctypes.sizeof(RunOptions),
             data_in=ctypes.addressof(data),
             data_out=ctypes.addressof(out),
             data_size_in=len(frame),
