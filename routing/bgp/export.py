@@ -23,6 +23,7 @@ NO_ADVERTISE = (65535, 65282)
 NO_EXPORT_SUBCONFED = (65535, 65283)
 _LOCAL_ONLY = frozenset({NO_EXPORT, NO_EXPORT_SUBCONFED})
 _LONGEST_SEGMENT = 255
+_OCTETS = {Family.IPV4: 4, Family.IPV6: 16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,10 @@ class Treatment:
             self.extended_next_hop and family is Family.IPV4 and Family.of(next_hop) is Family.IPV6
         )
 
+    def can_say(self, next_hop: bytes, family: Family) -> bool:
+        """Tell whether the session can say this next hop, packed, for a prefix of the family."""
+        return len(next_hop) == _OCTETS[family] or (self.extended_next_hop and family is Family.IPV4)
+
     def carries(self, attributes: Attributes, family: Family) -> bool:
         """Tell whether the session can say this next hop for a prefix of the family."""
         return self._carries(attributes.next_hop, family)
@@ -62,18 +67,18 @@ class Exporter:
     def __init__(self, speaker: Speaker) -> None:
         """Keep what decides: the mode, our AS, our router id."""
         self._speaker = speaker
-        self._transparent = speaker.mode is Mode.TRANSPARENT
+        self.transparent = speaker.mode is Mode.TRANSPARENT
 
     def candidates(self, ranked: tuple[Path, ...]) -> tuple[Path, ...]:
         """Return the paths that a neighbour may get one of: all for a route server's clients, else the best alone."""
-        return ranked if self._transparent else ranked[:1]
+        return ranked if self.transparent else ranked[:1]
 
     def withheld(self, path: Path, peer: Peer) -> bool:
         """Tell whether this neighbour may not have a path that its equals may have."""
         if path.source is peer:
             return True
-        if self._transparent:
-            return not peer.internal and peer.neighbor.asn in path.attributes.path_asns
+        if self.transparent:
+            return not peer.internal and peer.neighbor.asn in path.avoid
         return peer.internal and path.attributes.originator_id == peer.router_id
 
     def ordinary(self, ranked: tuple[Path, ...], treatment: Treatment, family: Family) -> Attributes | None:
@@ -89,16 +94,17 @@ class Exporter:
     def _best(self, paths: Sequence[Path], treatment: Treatment, family: Family) -> Attributes | None:
         if family not in treatment.families:
             return None
-        sayable = [path for path in paths if self._attributes(path, treatment, family) is not None]
+        sayable = [path for path in paths if self.attributes(path, treatment, family) is not None]
         if not sayable:
             return None
         best = sayable[0] if len(sayable) == len(paths) else rank(sayable)[0]
-        return self._attributes(best, treatment, family)
+        return self.attributes(best, treatment, family)
 
-    def _attributes(self, path: Path, treatment: Treatment, family: Family) -> Attributes | None:
+    def attributes(self, path: Path, treatment: Treatment, family: Family) -> Attributes | None:
+        """Return a path's attributes as they are said to those treated so; None: they are not told of it."""
         if path.source is None:
             attributes = self._originated(path, treatment, family)
-        elif self._transparent:
+        elif self.transparent:
             attributes = path.attributes
         elif treatment.external:
             attributes = self._external(path, treatment, family)

@@ -34,6 +34,11 @@ class Path:
     internal: bool
     standing: Standing
 
+    @property
+    def avoid(self) -> tuple[int, ...]:
+        """AS numbers that the path must not go to."""
+        return self.attributes.path_asns
+
 
 @dataclass(slots=True, eq=False)
 class Destination:

@@ -1,0 +1,147 @@
+"""What a prefix stands for: one neighbour's path, or a choice among several. These are the labels of the prefix tables.
+
+Called by `routing.bgp.tables` and `routing.bgp.audiences`. Pure. A `Path` is what one neighbour says with one attribute set
+and the verdict about it; it is shared by all prefixes of which that is true. Its attributes stay octets: they are taken
+apart when paths compete or must be rewritten, and then once. A `Choice` is a set of paths, in order, and shared likewise.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from ipaddress import IPv4Address, IPv6Address
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+from routing.bgp.attributes import decode
+from routing.bgp.decision import Standing, rank
+from routing.bgp.values import Attributes, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from routing.bgp.peers import Peer
+
+NOBODY: frozenset[int] = frozenset()
+Label = "Path | Choice"
+
+
+class Path:
+    """Some prefixes' way: who taught it (None: we did), with which attributes, and why it is refused, if it is.
+
+    `octets` as design 0008 defines them, empty for what was malformed; `next_hop` packed. `avoid`: AS numbers of our
+    neighbours that are in the path. `sent` keeps what was made of it for others, by how they are treated.
+    """
+
+    __slots__ = ("_attributes", "_standing", "avoid", "next_hop", "octets", "reason", "sent", "source", "stale")
+
+    def __init__(
+        self,
+        source: Peer | None,
+        octets: bytes,
+        next_hop: bytes,
+        reason: Reason | None = None,
+        avoid: frozenset[int] = NOBODY,
+        *,
+        stale: bool = False,
+    ) -> None:
+        """Nothing is decoded yet."""
+        self.source, self.octets, self.next_hop = source, octets, next_hop
+        self.reason, self.avoid, self.stale = reason, avoid, stale
+        self.sent: dict[object, bytes | None] | None = None
+        self._attributes: Attributes | None = None
+        self._standing: Standing | None = None
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """This path alone: what a choice has several of."""
+        return (self,)
+
+    @property
+    def ranked(self) -> tuple[Path, ...]:
+        """This path, if it is accepted."""
+        return (self,) if self.reason is None else ()
+
+    @property
+    def internal(self) -> bool:
+        """Tell whether it was learned by iBGP."""
+        return self.source is not None and self.source.internal
+
+    @property
+    def attributes(self) -> Attributes:
+        """The attributes as values."""
+        if self._attributes is None:
+            hop = IPv4Address(self.next_hop) if len(self.next_hop) == 4 else IPv6Address(self.next_hop)  # noqa: PLR2004
+            self._attributes = decode(self.octets) if self.octets else Attributes(hop)
+        return self._attributes
+
+    @property
+    def standing(self) -> Standing:
+        """What the decision looks at."""
+        if self._standing is None:
+            peer = self.source
+            self._standing = (
+                Standing.own()
+                if peer is None
+                else Standing.of(
+                    self.attributes, internal=peer.internal, router_id=peer.router_id, address=peer.address
+                )
+            )
+        return self._standing
+
+
+class Choice:
+    """Several paths to a prefix: all of them, and the accepted ones with the best first."""
+
+    __slots__ = ("__weakref__", "paths", "ranked")
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        """Decide."""
+        self.paths = tuple(paths)
+        self.ranked = rank([path for path in self.paths if path.reason is None])
+
+    #: No neighbour's alone.
+    source = NOBODY
+    reason = None
+
+
+class Choices:
+    """Every choice that some prefix has: the same paths are one choice, decided once."""
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self._known: WeakValueDictionary[frozenset[Path], Choice] = WeakValueDictionary()
+
+    def setting(self, path: Path) -> Callable[[Label | None], Label | None]:
+        """Return the step that puts this path in the place of its source's."""
+        return partial(self._with, path)
+
+    def removing(self, source: Peer | None) -> Callable[[Label | None], Label | None]:
+        """Return the step that takes a source's path away."""
+        return partial(self._without, source)
+
+    def _with(self, path: Path, label: Label | None) -> Label:
+        if label is None or label.source is path.source:
+            return path
+        return self._of((*(other for other in label.paths if other.source is not path.source), path))
+
+    def _without(self, source: Peer | None, label: Label | None) -> Label | None:
+        if label is None or label.source is source:
+            return None
+        rest = tuple(other for other in label.paths if other.source is not source)
+        return label if len(rest) == len(label.paths) else self._of(rest)
+
+    def _of(self, paths: tuple[Path, ...]) -> Label:
+        if len(paths) == 1:
+            return paths[0]
+        key = frozenset(paths)
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = Choice(paths)
+        return found
+
+
+def path_of(label: Label | None, source: Peer | None) -> Path | None:
+    """Return what a source says, of all that is said."""
+    if label is None:
+        return None
+    return next((path for path in label.paths if path.source is source), None)

@@ -1,0 +1,208 @@
+"""A neighbour at one address as the tables know it: what it may say, compiled, and which paths it has said.
+
+Called by `routing.bgp.tables`. Pure. The verdict about an attribute set is found once and kept with the path; the verdict
+about prefixes is found for a whole run of packed NLRI at once.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from ipaddress import IPv4Address, ip_address
+from typing import TYPE_CHECKING
+
+from routing.bgp.hot import PrefixFilter, scan
+from routing.bgp.nlri import WIDTHS, rules_of
+from routing.bgp.paths import NOBODY, Path
+from routing.bgp.policy import ImportCheck
+from routing.bgp.values import Address, Attributes, Family, Neighbor, PrefixRule, Reason, Speaker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from routing.bgp.update import Format
+
+#: First octets of unicast IPv4 addresses; 0/8 and 127/8 are no next hop either.
+_UNICAST = frozenset(range(1, 224)) - {127}
+
+
+@lru_cache(maxsize=16384)
+def prefix_filter(rules: tuple[PrefixRule, ...], family: Family) -> PrefixFilter:
+    """Return the filter of these rules, one for everybody who has the same."""
+    return PrefixFilter(WIDTHS[family], rules_of(rules, family))
+
+
+class Judge:
+    """The import policy of a neighbour. The order of reasons is that of `routing.bgp.policy`."""
+
+    def __init__(self, neighbor: Neighbor, speaker: Speaker) -> None:
+        """Compile it."""
+        policy = neighbor.imports
+        self._check = ImportCheck(neighbor, speaker)
+        self._first = policy.first_as
+        self._own = speaker.asn
+        self._forbidden = frozenset((*policy.forbidden_as, 0))
+        self._longest = policy.max_path_length
+        self._any_hop = not policy.next_hops
+        self._hops: dict[bytes, bool] = {}
+        self._never = {family: prefix_filter(policy.never, family) for family in Family}
+        self._accept = {family: prefix_filter(policy.accept, family) for family in Family}
+        self._not_accepted = Reason.NOT_OWNED if policy.accept else Reason.NO_POLICY
+
+    def ordinary(self, asns: tuple[int, ...], next_hop: bytes) -> Reason | None:
+        """Judge an ordinary attribute set of an external neighbour: a path of sequences, no reflection."""
+        if self._first is not None and (not asns or asns[0] != self._first):
+            return Reason.FIRST_AS
+        if not self._forbidden.isdisjoint(asns):
+            return Reason.FORBIDDEN_AS
+        if self._own in asns:
+            return Reason.AS_LOOP
+        if len(asns) > self._longest:
+            return Reason.PATH_TOO_LONG
+        return None if self._any_hop or self._may_name(next_hop) else Reason.NEXT_HOP
+
+    def attributes(self, attributes: Attributes) -> Reason | None:
+        """Judge any attribute set."""
+        return self._check.attributes(attributes)
+
+    def prefixes(self, family: Family, nlri: bytes) -> Iterable[tuple[Reason | None, bytes]]:
+        """Split prefixes by what the policy says of them."""
+        bogus, rest = self._never[family].split(nlri)
+        good, bad = self._accept[family].split(rest)
+        if good is nlri:
+            return ((None, nlri),)
+        verdicts = ((None, good), (Reason.BOGON, bogus), (self._not_accepted, bad))
+        return [(reason, part) for reason, part in verdicts if part]
+
+    def _may_name(self, next_hop: bytes) -> bool:
+        found = self._hops.get(next_hop)
+        if found is None:
+            hop = ip_address(next_hop)
+            found = any(hop in network for network in self._check.neighbor.imports.next_hops)
+            # As many as the neighbour likes to name: what is refused is not kept.
+            if found:
+                self._hops[next_hop] = found
+        return found
+
+
+class Peer:
+    """A neighbour at one address; it outlives its sessions. Counts are of prefixes of all families.
+
+    `waiting` are refused for the limit alone. `paths` by their octets, with the verdict about the attributes alone.
+    """
+
+    __slots__ = (
+        "_variants",
+        "accepted",
+        "address",
+        "format",
+        "internal",
+        "judge",
+        "limit",
+        "neighbor",
+        "paths",
+        "received",
+        "router_id",
+        "stale_until",
+        "waiting",
+    )
+
+    def __init__(self, address: Address, neighbor: Neighbor, speaker: Speaker) -> None:
+        """Nothing was said yet."""
+        self.address, self.internal = address, neighbor.asn == speaker.asn
+        self.router_id = IPv4Address(0)
+        self.format: Format | None = None
+        self.received = self.accepted = self.waiting = 0
+        self.stale_until: float | None = None
+        self.paths: dict[bytes, Path] = {}
+        self._variants: dict[tuple[bytes, Reason | None, bool], Path] = {}
+        self.follow(neighbor, speaker, again=True)
+
+    def follow(self, neighbor: Neighbor, speaker: Speaker, *, again: bool) -> None:
+        """Be another neighbour value; `again`: with another policy, so that the caller judges again what was said."""
+        self.neighbor = neighbor
+        if again:
+            self.judge = Judge(neighbor, speaker)
+            self.limit = neighbor.imports.max_prefixes
+            self.forget({})
+
+    def ordinary(self, octets: bytes, ours: frozenset[int]) -> Path | None:
+        """Return the judged path of octets as they came; None: out of the ordinary, to be read closely first.
+
+        `ours` are the AS numbers of our neighbours.
+        """
+        found = self.paths.get(octets)
+        if found is None:
+            facts = scan(octets, self.internal)
+            if facts is None or not is_host(facts[1]):
+                return None
+            found = self.paths[octets] = self._judged(octets, facts, ours)
+        return found
+
+    def path(self, octets: bytes, ours: frozenset[int]) -> Path:
+        """Return the judged path of octets that were read closely."""
+        found = self.paths.get(octets)
+        if found is None:
+            found = self.paths[octets] = self._judged(octets, scan(octets, self.internal), ours)
+        return found
+
+    def variant(self, path: Path, reason: Reason | None, *, stale: bool = False) -> Path:
+        """Return the same path with another verdict, or stale."""
+        if path.reason is reason and path.stale is stale:
+            return path
+        return self._made(path, reason, stale=stale)
+
+    def again(self, path: Path) -> Path:
+        """Return the same path, weighed anew."""
+        return self._made(path, path.reason, stale=path.stale)
+
+    def malformed(self) -> Path:
+        """Return the path of what is treated as withdrawn (RFC 7606)."""
+        return self.variant(Path(self, b"", self.address.packed), Reason.MALFORMED)
+
+    def forget(self, live: dict[Path, None]) -> None:
+        """Keep only what is in use."""
+        self.paths = {octets: path for octets, path in self.paths.items() if path in live}
+        self._variants = {key: path for key, path in self._variants.items() if path in live}
+
+    def _made(self, path: Path, reason: Reason | None, *, stale: bool) -> Path:
+        key = (path.octets, reason, stale)
+        found = self._variants.get(key)
+        if found is None:
+            found = Path(self, path.octets, path.next_hop, reason, path.avoid, stale=stale)
+            self._variants[key] = found
+        return found
+
+    def _judged(self, octets: bytes, facts: tuple[tuple[int, ...], bytes] | None, ours: frozenset[int]) -> Path:
+        if facts is not None and not self.internal:
+            asns, next_hop = facts
+            return Path(self, octets, next_hop, self.judge.ordinary(asns, next_hop), named(ours, asns))
+        path = Path(self, octets, b"")
+        attributes = path.attributes
+        path.next_hop = attributes.next_hop.packed
+        path.reason = self.judge.attributes(attributes)
+        path.avoid = named(ours, attributes.path_asns)
+        return path
+
+
+_named: dict[frozenset[int], frozenset[int]] = {NOBODY: NOBODY}
+
+
+def named(ours: frozenset[int], asns: tuple[int, ...]) -> frozenset[int]:
+    """Return which of our neighbours' AS numbers a path names; equal sets are one object."""
+    found = ours.intersection(asns)
+    return _named.setdefault(found, found)
+
+
+def path_asns(path: Path) -> tuple[int, ...]:
+    """Return every AS number of a path."""
+    if not path.octets:
+        return ()
+    ordinary = scan(path.octets, True)  # noqa: FBT003 - one word in C
+    return path.attributes.path_asns if ordinary is None else ordinary[0]
+
+
+def is_host(next_hop: bytes) -> bool:
+    """Tell whether a packed next hop can be a host's address."""
+    if len(next_hop) == 4:  # noqa: PLR2004 - IPv4
+        return next_hop[0] in _UNICAST
+    return next_hop[0] != 0xFF and any(next_hop)  # noqa: PLR2004 - multicast

@@ -1,0 +1,238 @@
+"""Who says what about which prefix, for all neighbours and both families, and what changed since it was last asked.
+
+Called by `routing.bgp.routeserver`. Pure. One table a family maps prefixes to labels (`paths`); everything a neighbour does
+is a relabelling of packed NLRI. There is no Adj-RIB-In apart: what a neighbour said is the labels that hold a path of it.
+Refused paths are kept with their reason. Stale ones (RFC 4724) stay in use until they are named again, the neighbour says
+End-of-RIB, or their time is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from routing.bgp.hot import PrefixTable, count
+from routing.bgp.nlri import WIDTHS, each
+from routing.bgp.paths import Choices, Label, Path, path_of
+from routing.bgp.peers import Peer, named, path_asns
+from routing.bgp.values import Address, Family, Reason
+
+#: Paths made since the last sweep, at least, before what nobody uses is looked for.
+_SWEEP = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Prefixes whose label was `before` and is `after`."""
+
+    family: Family
+    before: Label | None
+    after: Label | None
+    nlri: bytes
+    count: int
+
+
+class Tables:
+    """The prefixes of both families."""
+
+    def __init__(self, peers: Mapping[Address, Peer]) -> None:
+        """Start empty; `peers` are all neighbours that have said anything, kept by the caller."""
+        self._peers = peers
+        self.of: dict[Family, PrefixTable[Label]] = {family: PrefixTable(WIDTHS[family]) for family in Family}
+        self.ours: frozenset[int] = frozenset()
+        self._choices = Choices()
+        self._made = self._live = 0
+
+    # -- what neighbours say
+
+    def announce(self, peer: Peer, family: Family, path: Path, nlri: bytes) -> None:
+        """Take in prefixes with an attribute set that was judged by itself; each is judged by the policy."""
+        for reason, part in peer.judge.prefixes(family, nlri):
+            verdict = path.reason if reason is None else reason
+            if verdict is not None or peer.limit is None:
+                self._say(peer, family, peer.variant(path, verdict), part)
+            else:
+                self._say_limited(peer, family, path, part)
+        if peer.waiting:
+            self._admit_waiting(peer)
+
+    def refuse(self, peer: Peer, family: Family, nlri: bytes) -> None:
+        """Take in prefixes that are treated as withdrawn (RFC 7606), and remember that they were."""
+        self._say(peer, family, peer.malformed(), nlri)
+        if peer.waiting:
+            self._admit_waiting(peer)
+
+    def withdraw(self, peer: Peer, family: Family, nlri: bytes) -> None:
+        """Take in a withdrawal; what was never announced is ignored."""
+        for before, _, number in self.of[family].relabel(nlri, self._choices.removing(peer)):
+            self._count(peer, path_of(before, peer), None, number)
+        if peer.waiting:
+            self._admit_waiting(peer)
+
+    def originate(self, family: Family, nlri: bytes, path: Path | None) -> None:
+        """Set or remove our own route to prefixes."""
+        step = self._choices.removing(None) if path is None else self._choices.setting(path)
+        self.of[family].relabel(nlri, step)
+
+    # -- what becomes of neighbours
+
+    def down(self, peer: Peer, kept: frozenset[Family], until: float) -> None:
+        """End a session: paths of the families in `kept` become stale until `until`, all others go.
+
+        RFC 4724 4.2: what was already stale from an earlier restart is not kept a second time.
+        """
+        peer.stale_until = None
+        for family, label, path in self._said(peer):
+            if family not in kept or path.stale:
+                self._remove(peer, family, label, path)
+            else:
+                self._replace(family, label, peer.variant(path, path.reason, stale=True))
+                peer.stale_until = until
+
+    def end_of_rib(self, peer: Peer, family: Family) -> None:
+        """Remove what the neighbour did not name again after its restart."""
+        if peer.stale_until is None:
+            return
+        left = False
+        for of, label, path in self._said(peer):
+            if path.stale and of is family:
+                self._remove(peer, of, label, path)
+            left = left or (path.stale and of is not family)
+        if not left:
+            peer.stale_until = None
+
+    def expire(self, peer: Peer, now: float) -> bool:
+        """Remove stale paths whose time is over; tell whether there were any."""
+        if peer.stale_until is None or now < peer.stale_until:
+            return False
+        for family in Family:
+            self.end_of_rib(peer, family)
+        return True
+
+    def rejudge(self, peer: Peer) -> None:
+        """Ask the neighbour's (new) policy again about everything that it said."""
+        said = [(family, label, path, self.of[family].of(label)) for family, label, path in self._said(peer)]
+        peer.accepted = peer.waiting = 0
+        for family, label, path, nlri in said:
+            if path.reason is Reason.MALFORMED:
+                continue
+            fresh = peer.path(path.octets, self.ours)
+            for reason, part in peer.judge.prefixes(family, nlri):
+                self._rejudge(peer, family, label, peer.variant(fresh, reason or fresh.reason, stale=path.stale), part)
+
+    def reweigh(self, peer: Peer) -> None:
+        """Decide again: the neighbour has another router id, so its paths stand differently."""
+        said = self._said(peer)
+        peer.forget({})
+        for family, label, path in said:
+            self._replace(family, label, peer.again(path))
+
+    def name(self, ours: frozenset[int]) -> None:
+        """Learn the AS numbers of all neighbours: whom a path may not go to is a matter of its AS_PATH."""
+        if ours == self.ours:
+            return
+        self.ours = ours
+        for path in self._paths():
+            if path.source is not None:
+                path.avoid = named(ours, path_asns(path))
+
+    # -- what is asked
+
+    def changes(self) -> list[Change]:
+        """Return what changed since the last call, net; each prefix is in one change at most."""
+        found = [
+            Change(family, before, after, nlri, number)
+            for family, table in self.of.items()
+            for before, after, nlri, number in table.take_changes()
+        ]
+        self._made += len(found)
+        if self._made > max(_SWEEP, self._live):
+            self._sweep()
+        return found
+
+    def said(self, peer: Peer) -> Iterator[tuple[Family, Path, bytes]]:
+        """Yield what a neighbour says: paths with their prefixes."""
+        for family, label, path in self._said(peer):
+            yield family, path, self.of[family].of(label)
+
+    def _said(self, peer: Peer) -> list[tuple[Family, Label, Path]]:
+        return [
+            (family, label, path)
+            for family, table in self.of.items()
+            for label, _ in table.labels()
+            if (path := path_of(label, peer)) is not None
+        ]
+
+    # -- how
+
+    def _say(self, peer: Peer, family: Family, path: Path, nlri: bytes) -> None:
+        for before, _, number in self.of[family].relabel(nlri, self._choices.setting(path)):
+            self._count(peer, None if before is None else path_of(before, peer), path, number)
+
+    @staticmethod
+    def _count(peer: Peer, old: Path | None, new: Path | None, number: int) -> None:
+        if old is not None:
+            peer.received -= number
+            peer.accepted -= number * (old.reason is None)
+            peer.waiting -= number * (old.reason is Reason.MAX_PREFIXES)
+        if new is not None:
+            peer.received += number
+            peer.accepted += number * (new.reason is None)
+            peer.waiting += number * (new.reason is Reason.MAX_PREFIXES)
+
+    def _say_limited(self, peer: Peer, family: Family, path: Path, nlri: bytes) -> None:
+        """Let in as many as the limit allows; those that were in before stay in."""
+        assert peer.limit is not None
+        if peer.accepted + count(nlri) <= peer.limit:
+            self._say(peer, family, path, nlri)
+            return
+        for label, part in self.of[family].within(nlri):
+            old = path_of(label, peer)
+            if old is not None and old.reason is None:
+                self._say(peer, family, path, part)
+                continue
+            for one in each(part):
+                admitted = peer.accepted < peer.limit
+                self._say(peer, family, peer.variant(path, None if admitted else Reason.MAX_PREFIXES), one)
+
+    def _admit_waiting(self, peer: Peer) -> None:
+        if peer.limit is not None and peer.accepted >= peer.limit:
+            return
+        for family, label, path in self._said(peer):
+            if path.reason is Reason.MAX_PREFIXES and not path.stale:
+                self._say_limited(peer, family, peer.variant(path, None), self.of[family].of(label))
+
+    def _rejudge(self, peer: Peer, family: Family, label: Label, path: Path, nlri: bytes) -> None:
+        """Put the new verdict in the place of the old; the limit counts from nothing."""
+        if path.reason is None and peer.limit is not None:
+            room = max(0, peer.limit - peer.accepted)
+            head, rest = _first(nlri, room)
+            over = peer.variant(path, Reason.MAX_PREFIXES, stale=path.stale)
+            self.of[family].relabel(rest, self._choices.setting(over))
+            peer.waiting += count(rest)
+            nlri = head
+        self.of[family].relabel(nlri, self._choices.setting(path))
+        peer.accepted += count(nlri) * (path.reason is None)
+
+    def _remove(self, peer: Peer, family: Family, label: Label, path: Path) -> None:
+        number = self.of[family].relabel_all(label, self._choices.removing(peer)(label))
+        self._count(peer, path, None, number)
+
+    def _replace(self, family: Family, label: Label, path: Path) -> None:
+        self.of[family].relabel_all(label, self._choices.setting(path)(label))
+
+    def _paths(self) -> dict[Path, None]:
+        return {path: None for table in self.of.values() for label, _ in table.labels() for path in label.paths}
+
+    def _sweep(self) -> None:
+        """Forget paths that no prefix has; their cost is spread over those made since."""
+        live = self._paths()
+        for peer in self._peers.values():
+            peer.forget(live)
+        self._made, self._live = 0, len(live)
+
+
+def _first(nlri: bytes, number: int) -> tuple[bytes, bytes]:
+    """Cut after so many prefixes."""
+    head = b"".join(each(nlri)[:number])
+    return head, nlri[len(head) :]
