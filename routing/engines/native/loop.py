@@ -1,0 +1,335 @@
+"""Sockets and clock of the engine's process: one epoll loop.
+
+Called by `routing.engines.native.__main__`. A turn reads what there is, up to a budget, so that a burst is worked out in
+batches and nobody waits long; then `Core.settle` says what is to be written. What a neighbour does not take yet stays queued as
+references to buffers that all its equals share; one that takes nothing while much is queued falls behind (design 0008).
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from itertools import count
+from typing import Protocol
+
+from routing.bgp.values import Address
+from routing.engines.native.core import Core, Dial, Hang, Write
+from routing.engines.native.outbox import Buffer
+
+BGP_PORT = 179
+#: Octets read from one socket at once, and from all in one turn.
+READ, TURN = 1 << 18, 1 << 21
+#: Octets that may wait for a neighbour before it falls behind.
+HIGH = 16 << 20
+#: Buffers for one system call; the kernel takes 1024.
+GATHER = 128
+EVENTS = 256
+_FREEBIND = {socket.AF_INET: (socket.IPPROTO_IP, 15), socket.AF_INET6: (socket.IPPROTO_IPV6, 78)}
+_IN, _OUT = select.EPOLLIN, select.EPOLLOUT
+_BROKEN = select.EPOLLHUP | select.EPOLLERR
+
+
+class Side(Protocol):
+    """What else the loop serves: the daemon's side door."""
+
+    def filenos(self) -> dict[int, int]:
+        """Return the descriptors to watch, with their epoll events."""
+        ...
+
+    def ready(self, fileno: int, events: int) -> None:
+        """Serve a descriptor."""
+        ...
+
+    def work(self) -> bool:
+        """Do a bounded slice of what is left to do; tell whether there is more."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class Wire:
+    """One TCP connection; `dialling` until it stands. Its number is never another's, as a descriptor may be."""
+
+    number: int
+    socket: socket.socket
+    address: Address
+    dialling: bool = False
+    waiting: deque[Buffer] = field(default_factory=deque)
+    #: Octets in `waiting`, and how many of the first are written.
+    size: int = 0
+    sent: int = 0
+    armed: bool = False
+    behind: bool = False
+
+
+class Loop:
+    """All connections of one speaker."""
+
+    def __init__(self, core: Core, clock: Callable[[], float] = time.monotonic) -> None:
+        """Serve `core`; `listen` and `run` come next."""
+        self._core, self._clock = core, clock
+        self._epoll = select.epoll()
+        self._listeners: dict[int, socket.socket] = {}
+        self._wires: dict[int, Wire] = {}
+        self._numbered: dict[int, Wire] = {}
+        self._number = count()
+        self._fresh: dict[Wire, None] = {}
+        self._side: Side | None = None
+        self._watched: dict[int, int] = {}
+        self.stopped = False
+
+    def listen(self, address: Address, port: int) -> None:
+        """Accept connections; the address need not be there yet."""
+        family = _family(address)
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(*_FREEBIND[family], 1)
+        if family is socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((str(address), port))
+        listener.listen(1024)
+        listener.setblocking(False)
+        self._listeners[listener.fileno()] = listener
+        self._epoll.register(listener, _IN)
+
+    def serve(self, side: Side) -> None:
+        """Serve the daemon as well."""
+        self._side = side
+
+    def run(self) -> None:
+        """Turn until stopped."""
+        more = False
+        while not self.stopped:
+            more = self.turn(0 if more else self._patience())
+
+    def turn(self, timeout: float) -> bool:
+        """Wait for something at most so long, seconds (-1: for ever), and serve it; tell whether work is left."""
+        ready = self._epoll.poll(timeout, EVENTS)
+        now = self._clock()
+        left = TURN
+        for fileno, events in ready:
+            # What is left over is reported again, behind others.
+            if left <= 0:
+                break
+            left -= self._ready(fileno, events, now)
+        due = self._core.deadline()
+        if due is not None and due <= now:
+            self._core.tick(now)
+        more = self._side is not None and self._side.work()
+        self._settle(now)
+        if self._side is not None:
+            self._watch(self._side.filenos())
+        return more
+
+    def close(self) -> None:
+        """Close every socket."""
+        for listener in self._listeners.values():
+            listener.close()
+        for wire in self._wires.values():
+            wire.socket.close()
+        self._epoll.close()
+
+    def _patience(self) -> float:
+        due = self._core.deadline()
+        return -1 if due is None else max(0.0, due - self._clock())
+
+    def _ready(self, fileno: int, events: int, now: float) -> int:
+        """Serve one descriptor; return how many octets were read."""
+        wire = self._wires.get(fileno)
+        if wire is None:
+            if fileno in self._listeners:
+                self._accept(self._listeners[fileno], now)
+            elif self._side is not None:
+                self._side.ready(fileno, events)
+            return 0
+        if wire.dialling:
+            self._dialled(wire, now)
+            return 0
+        if events & _OUT:
+            self._flush(wire, now)
+        if events & (_IN | _BROKEN) and wire.number in self._numbered:
+            return self._read(wire, now)
+        return 0
+
+    # -- in
+
+    def _accept(self, listener: socket.socket, now: float) -> None:
+        while True:
+            try:
+                accepted, remote = listener.accept()
+            except OSError as error:
+                # Too many descriptors, or the connection is gone: the others are served on.
+                if error.errno in (errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    return
+                continue
+            wire = self._wire(accepted, ip_address(remote[0].partition("%")[0]))
+            self._add(wire, _IN)
+            if not self._core.accepted(wire.number, wire.address, _local(accepted), now):
+                self._drop(wire)
+
+    def _dial(self, dial: Dial, now: float) -> None:
+        family = _family(dial.address)
+        made = socket.socket(family, socket.SOCK_STREAM)
+        made.setblocking(False)
+        try:
+            if dial.local is not None:
+                made.setsockopt(*_FREEBIND[family], 1)
+                made.bind((str(dial.local), 0))
+            code = made.connect_ex((str(dial.address), BGP_PORT))
+        except OSError as error:
+            code = error.errno or errno.EINVAL
+        if code not in (0, errno.EINPROGRESS):
+            made.close()
+            self._core.connect_failed(dial.address, now)
+            return
+        wire = self._wire(made, dial.address)
+        wire.dialling = True
+        self._add(wire, _OUT)
+
+    def _dialled(self, wire: Wire, now: float) -> None:
+        code = wire.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            self._drop(wire)
+            self._core.connect_failed(wire.address, now)
+            return
+        wire.dialling = False
+        self._epoll.modify(wire.socket, _IN)
+        if not self._core.connected(wire.number, wire.address, _local(wire.socket), now):
+            self._drop(wire)
+
+    def _read(self, wire: Wire, now: float) -> int:
+        try:
+            data = wire.socket.recv(READ)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            data = b""
+        if not data:
+            self._lost(wire, now)
+            return 0
+        self._core.received(wire.number, data, now)
+        return len(data)
+
+    # -- out
+
+    def _settle(self, now: float) -> None:
+        while actions := self._core.settle():
+            for action in actions:
+                match action:
+                    case Write():
+                        self._queue(action)
+                    case Hang():
+                        self._hang(action.connection)
+                    case Dial():
+                        self._dial(action, now)
+            fresh, self._fresh = self._fresh, {}
+            for wire in fresh:
+                if wire.number in self._numbered and not wire.armed:
+                    self._flush(wire, now)
+
+    def _queue(self, write: Write) -> None:
+        wire = self._numbered.get(write.connection)
+        if wire is None:
+            return
+        wire.waiting.append(write.data)
+        wire.size += len(write.data)
+        self._fresh[wire] = None
+        if wire.size > HIGH and wire.armed and not wire.behind:
+            wire.behind = True
+            self._core.fall_behind(write.connection)
+
+    def _flush(self, wire: Wire, now: float) -> None:
+        before = wire.size
+        try:
+            while wire.waiting:
+                self._write(wire)
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._lost(wire, now)
+            return
+        if wire.armed or wire.waiting:
+            self._core.written(wire.number, before - wire.size, now, waiting=bool(wire.waiting))
+        self._arm(wire, wanted=bool(wire.waiting))
+        if wire.behind and not wire.waiting:
+            wire.behind = False
+            self._core.catch_up(wire.number)
+
+    @staticmethod
+    def _write(wire: Wire) -> None:
+        """Write as much as one call takes."""
+        waiting = wire.waiting
+        some = [waiting[number] for number in range(min(len(waiting), GATHER))]
+        if wire.sent:
+            some[0] = memoryview(some[0])[wire.sent :]
+        done = wire.socket.sendmsg(some)
+        wire.size -= done
+        done += wire.sent
+        while waiting and done >= len(waiting[0]):
+            done -= len(waiting.popleft())
+        wire.sent = done
+
+    def _arm(self, wire: Wire, *, wanted: bool) -> None:
+        if wanted != wire.armed:
+            wire.armed = wanted
+            self._epoll.modify(wire.socket, _IN | _OUT if wanted else _IN)
+
+    # -- connections
+
+    def _wire(self, made: socket.socket, address: Address) -> Wire:
+        made.setblocking(False)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return Wire(next(self._number), made, address)
+
+    def _add(self, wire: Wire, events: int) -> None:
+        self._wires[wire.socket.fileno()] = self._numbered[wire.number] = wire
+        self._epoll.register(wire.socket, events)
+
+    def _lost(self, wire: Wire, now: float) -> None:
+        self._drop(wire)
+        self._core.disconnected(wire.number, now)
+
+    def _hang(self, number: int) -> None:
+        """Close after the last word: what waited before it may be lost, as RFC 4271 6 has it."""
+        wire = self._numbered.get(number)
+        if wire is None:
+            return
+        try:
+            while wire.waiting:
+                self._write(wire)
+        except OSError:
+            pass
+        self._drop(wire)
+
+    def _drop(self, wire: Wire) -> None:
+        del self._wires[wire.socket.fileno()], self._numbered[wire.number]
+        self._epoll.unregister(wire.socket)
+        wire.socket.close()
+
+    def _watch(self, wanted: dict[int, int]) -> None:
+        """Have the descriptors of the side door watched as it wants."""
+        for fileno in self._watched.keys() - wanted.keys():
+            # Closed descriptors have left by themselves.
+            try:
+                self._epoll.unregister(fileno)
+            except (OSError, ValueError):
+                pass
+        for fileno, events in wanted.items():
+            if fileno not in self._watched:
+                self._epoll.register(fileno, events)
+            elif self._watched[fileno] != events:
+                self._epoll.modify(fileno, events)
+        self._watched = wanted
+
+
+def _family(address: Address) -> socket.AddressFamily:
+    return socket.AF_INET if address.version == 4 else socket.AF_INET6  # noqa: PLR2004 - IP version
+
+
+def _local(connected: socket.socket) -> Address:
+    return ip_address(connected.getsockname()[0].partition("%")[0])

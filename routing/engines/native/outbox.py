@@ -1,0 +1,96 @@
+"""What neighbours are to be told as octets, written once for all who are told the same.
+
+Called by `routing.engines.native.core`. Pure. The messages of one audience are one buffer; a member that must not see some of
+them (its own routes) gets the buffer in slices. So a batch costs a member a few references, however many messages it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+
+from routing.bgp.attributes import downgrade
+from routing.bgp.audiences import Send
+from routing.bgp.hot import announce, withdraw
+from routing.bgp.peers import Peer
+from routing.bgp.values import Family
+
+CODES = {family: family.value[0] << 8 | family.value[1] for family in Family}
+Buffer = bytes | memoryview
+
+
+class Stream:
+    """The messages for some neighbours, one after another, and which stretches are not for whom."""
+
+    __slots__ = ("_chunks", "_holes", "_size", "_to")
+
+    def __init__(self, to: tuple[Peer, ...]) -> None:
+        """Begin with nothing."""
+        self._to = to
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._holes: dict[Peer, list[int]] = {}
+
+    def add(self, chunk: bytes, but: tuple[Peer, ...]) -> None:
+        """Append messages for all but some."""
+        start = self._size
+        self._chunks.append(chunk)
+        self._size = end = start + len(chunk)
+        for peer in but:
+            holes = self._holes.setdefault(peer, [])
+            if holes and holes[-1] == start:
+                holes[-1] = end
+            else:
+                holes += (start, end)
+
+    def parts(self) -> Iterator[tuple[Peer, Buffer]]:
+        """Yield each neighbour's buffers in order."""
+        whole = b"".join(self._chunks)
+        view = memoryview(whole)
+        for peer in self._to:
+            holes = self._holes.get(peer)
+            if holes is None:
+                yield peer, whole
+                continue
+            # What lies between the holes, and before the first and behind the last.
+            edges = [0, *holes, self._size]
+            for start, end in zip(edges[::2], edges[1::2], strict=True):
+                if start < end:
+                    yield peer, view[start:end]
+
+
+def parts(sends: Iterable[Send]) -> Iterator[tuple[Peer, Buffer]]:
+    """Write messages and yield whom each buffer is for; a neighbour's own come in order.
+
+    Of these sends each prefix is in one at most for each neighbour, so streams may come one after another.
+    """
+    streams: dict[int, Stream] = {}
+    written: dict[tuple[int, int, int, bool], bytes] = {}
+    for send in sends:
+        # Identity is enough: `sends` keeps what it holds, and what is equal is mostly one object.
+        key = (id(send.octets), id(send.nlri), send.format.limit, send.format.four_octet)
+        chunk = written.get(key)
+        if chunk is None:
+            chunk = written[key] = _write(send)
+        stream = streams.get(id(send.to))
+        if stream is None:
+            stream = streams[id(send.to)] = Stream(send.to)
+        stream.add(chunk, send.but)
+    for stream in streams.values():
+        yield from stream.parts()
+
+
+def _write(send: Send) -> bytes:
+    octets, limit = send.octets, send.format.limit
+    if octets is not None:
+        if not send.format.four_octet:
+            octets = _downgraded(octets)
+        try:
+            return announce(octets, send.nlri, limit)
+        except ValueError:
+            # RFC 8654 4: what does not fit into a message that this neighbour takes is not for it.
+            pass
+    return withdraw(CODES[send.family], send.nlri, limit)
+
+
+_downgraded = lru_cache(maxsize=4096)(downgrade)
