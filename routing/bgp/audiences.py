@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from routing.bgp.attributes import encode
 from routing.bgp.decision import rank
+from routing.bgp.filters import ExportFilter
 from routing.bgp.hot import PrefixFilter, PrefixTable
 from routing.bgp.hot import count as _count
 from routing.bgp.nlri import WIDTHS, each
-from routing.bgp.peers import Peer, prefix_filter
-from routing.bgp.values import ExportPolicy, Family
+from routing.bgp.peers import Peer
+from routing.bgp.values import Family
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address
@@ -41,23 +42,6 @@ class Send(NamedTuple):
     format: Format
 
 
-class Filter:
-    """An export policy, compiled; the empty one lets nothing out (RFC 8212)."""
-
-    __slots__ = ("_accept", "_never")
-
-    def __init__(self, policy: ExportPolicy) -> None:
-        """Compile it."""
-        self._accept = {family: prefix_filter(policy.accept, family) for family in Family}
-        self._never = {family: prefix_filter(policy.never, family) for family in Family}
-
-    def allowed(self, family: Family, nlri: bytes) -> bytes:
-        """Return the prefixes that may go out; the same object if all may."""
-        good, _ = self._accept[family].split(nlri)
-        _, rest = self._never[family].split(good)
-        return rest
-
-
 @dataclass(slots=True, eq=False)
 class Audience:
     """Neighbours that are up and differ in nothing that an export depends on, except which paths are their own.
@@ -66,10 +50,9 @@ class Audience:
     sent and not withdrawn since the audience was made, whatever was withheld from it.
     """
 
-    policy: ExportPolicy
+    filter: ExportFilter
     treatment: Treatment
     format: Format
-    filter: Filter
     members: dict[Peer, None] = field(default_factory=dict)
     by_asn: dict[int, dict[Peer, None]] = field(default_factory=dict)
     by_router_id: dict[IPv4Address, dict[Peer, None]] = field(default_factory=dict)
@@ -95,11 +78,10 @@ class Audience:
 
 @dataclass(slots=True, eq=False)
 class Place:
-    """Where a neighbour is: its audience, how many routes it was sent more than the audience counts, what it has missed."""
+    """Where a neighbour is: its audience, and how many routes it was sent more than the audience counts."""
 
     audience: Audience
     extra: int = 0
-    missed: dict[Family, PrefixTable[Label | Missing]] | None = None
 
 
 class Missing:
@@ -115,9 +97,9 @@ class Audiences:
     def __init__(self, exporter: Exporter, tables: Tables) -> None:
         """Start without neighbours."""
         self._exporter, self._tables = exporter, tables
-        self._audiences: dict[tuple[ExportPolicy, Treatment, Format], Audience] = {}
+        self._audiences: dict[tuple[object, Treatment, Format], Audience] = {}
         self._places: dict[Peer, Place] = {}
-        self._behind: dict[Peer, Place] = {}
+        self._behind: dict[Peer, dict[Family, PrefixTable[Label | Missing]]] = {}
 
     # -- who is there
 
@@ -125,7 +107,7 @@ class Audiences:
         """Add neighbours that came up, and tell them everything; those of one audience together."""
         newcomers: dict[Audience, list[Peer]] = {}
         for peer, treatment, format_ in some:
-            audience = self._audience(peer.neighbor.exports, treatment, format_)
+            audience = self._audience(ExportFilter(peer.neighbor.exports), treatment, format_)
             self._places[peer] = Place(audience, -audience.told)
             newcomers.setdefault(audience, []).append(peer)
         for audience, peers in newcomers.items():
@@ -144,7 +126,7 @@ class Audiences:
         yield from self.catch_up(peer)
         place = self._places[peer]
         old, told = place.audience, self.advertised(peer)
-        new = self._audience(peer.neighbor.exports, treatment, old.format)
+        new = self._audience(ExportFilter(peer.neighbor.exports), treatment, old.format)
         if new is old:
             return
         for family, label, nlri in self._all():
@@ -174,8 +156,9 @@ class Audiences:
                     if part:
                         number = change.count if part is change.nlri else _count(part)
                         yield from self._tell(audience, change, part, number)
-            for place in self._behind.values():
-                _note(place, change)
+            for missed in self._behind.values():
+                if change.family in missed:
+                    _note(missed[change.family], change)
 
     def table(self, peer: Peer, family: Family) -> Iterator[Send]:
         """Tell one neighbour everything of a family again, as it asks (RFC 2918)."""
@@ -185,37 +168,37 @@ class Audiences:
     def fall_behind(self, peer: Peer) -> None:
         """Tell a neighbour nothing more until `catch_up`."""
         place = self._places.get(peer)
-        if place is not None and place.missed is None:
+        if place is not None and peer not in self._behind:
             place.extra += place.audience.told
             self._part(peer, place.audience)
-            place.missed = {family: PrefixTable(WIDTHS[family]) for family in place.audience.treatment.families}
-            self._behind[peer] = place
+            self._behind[peer] = {family: PrefixTable(WIDTHS[family]) for family in place.audience.treatment.families}
 
     def catch_up(self, peer: Peer) -> Iterator[Send]:
         """Tell a neighbour what it has missed, net, and count it in again."""
-        place = self._behind.pop(peer, None)
-        if place is None or place.missed is None:
+        behind = self._behind.pop(peer, None)
+        if behind is None:
             return
+        place = self._places[peer]
         # It may have gone while its last member was behind.
-        audience = self._audience(place.audience.policy, place.audience.treatment, place.audience.format)
+        audience = self._audience(place.audience.filter, place.audience.treatment, place.audience.format)
         place.extra -= audience.told
-        for family, missed in place.missed.items():
+        for family, missed in behind.items():
             for label, _ in missed.labels():
                 before = None if isinstance(label, Missing) else label
                 for after, nlri in self._tables.of[family].within(missed.of(label)):
                     part = audience.filter.allowed(family, nlri)
                     if part:
                         yield from self._tell_one(audience, peer, (before, after), family, part)
-        place.missed, place.audience = None, audience
+        place.audience = audience
         audience.add((peer,))
 
     # -- how
 
-    def _audience(self, policy: ExportPolicy, treatment: Treatment, format_: Format) -> Audience:
-        key = (policy, treatment, format_)
+    def _audience(self, allowed: ExportFilter, treatment: Treatment, format_: Format) -> Audience:
+        key = (allowed.key, treatment, format_)
         found = self._audiences.get(key)
         if found is None:
-            found = self._audiences[key] = Audience(policy, treatment, format_, Filter(policy))
+            found = self._audiences[key] = Audience(allowed, treatment, format_)
         return found
 
     def _part(self, peer: Peer, audience: Audience) -> None:
@@ -324,14 +307,11 @@ class Audiences:
         return path.sent[key]
 
 
-def _note(place: Place, change: Change) -> None:
+def _note(missed: PrefixTable[Label | Missing], change: Change) -> None:
     """Keep what prefixes were before, unless something is kept already."""
-    assert place.missed is not None
-    missed = place.missed.get(change.family)
-    if missed is not None:
-        before = MISSING if change.before is None else change.before
-        missed.relabel(change.nlri, lambda known: before if known is None else known)
-        missed.take_changes()
+    before = MISSING if change.before is None else change.before
+    missed.relabel(change.nlri, lambda known: before if known is None else known)
+    missed.take_changes()
 
 
 def _difference(

@@ -6,6 +6,7 @@ Called by engines of our own RIB. Explicit, field by field: what the file of an 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import IPv4Address, ip_address, ip_network
 from typing import Any
 
@@ -126,6 +127,12 @@ def _rules_to_json(rules: tuple[PrefixRule, ...]) -> list[list[str | int]]:
 
 
 def _rules_from_json(items: list[list[Any]]) -> tuple[PrefixRule, ...]:
+    return _rules(tuple(map(tuple, items)))
+
+
+@lru_cache(maxsize=4096)
+def _rules(items: tuple[tuple[str, int, int], ...]) -> tuple[PrefixRule, ...]:
+    """Read rules; equal ones are one object, for hundreds of neighbours often have the same."""
     return tuple(PrefixRule(ip_network(text), shortest, longest) for text, shortest, longest in items)
 
 

@@ -16,7 +16,10 @@ from routing.bgp.values import Address, Attributes, Family, Mode, Segment, Segme
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from routing.bgp.rib import Path, Peer
+    from routing.bgp import paths, peers, rib
+
+    Path = paths.Path | rib.Path
+    Peer = peers.Peer | rib.Peer
 
 NO_EXPORT = (65535, 65281)
 NO_ADVERTISE = (65535, 65282)

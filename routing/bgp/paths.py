@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 from weakref import WeakValueDictionary
 
 from routing.bgp.attributes import decode
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from routing.bgp.peers import Peer
 
 NOBODY: frozenset[int] = frozenset()
-Label = "Path | Choice"
 
 
 class Path:
@@ -102,6 +101,9 @@ class Choice:
     #: No neighbour's alone.
     source = NOBODY
     reason = None
+
+
+Label: TypeAlias = Path | Choice
 
 
 class Choices:

@@ -6,15 +6,14 @@ about prefixes is found for a whole run of packed NLRI at once.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from ipaddress import IPv4Address, ip_address
 from typing import TYPE_CHECKING
 
-from routing.bgp.hot import PrefixFilter, scan
-from routing.bgp.nlri import WIDTHS, rules_of
+from routing.bgp.filters import prefix_filter
+from routing.bgp.hot import scan
 from routing.bgp.paths import NOBODY, Path
 from routing.bgp.policy import ImportCheck
-from routing.bgp.values import Address, Attributes, Family, Neighbor, PrefixRule, Reason, Speaker
+from routing.bgp.values import Address, Attributes, Family, Neighbor, Reason, Speaker
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,12 +22,6 @@ if TYPE_CHECKING:
 
 #: First octets of unicast IPv4 addresses; 0/8 and 127/8 are no next hop either.
 _UNICAST = frozenset(range(1, 224)) - {127}
-
-
-@lru_cache(maxsize=16384)
-def prefix_filter(rules: tuple[PrefixRule, ...], family: Family) -> PrefixFilter:
-    """Return the filter of these rules, one for everybody who has the same."""
-    return PrefixFilter(WIDTHS[family], rules_of(rules, family))
 
 
 class Judge:

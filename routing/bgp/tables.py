@@ -52,7 +52,7 @@ class Tables:
             if verdict is not None or peer.limit is None:
                 self._say(peer, family, peer.variant(path, verdict), part)
             else:
-                self._say_limited(peer, family, path, part)
+                self._say_limited(peer, family, path, part, peer.limit)
         if peer.waiting:
             self._admit_waiting(peer)
 
@@ -111,14 +111,14 @@ class Tables:
 
     def rejudge(self, peer: Peer) -> None:
         """Ask the neighbour's (new) policy again about everything that it said."""
-        said = [(family, label, path, self.of[family].of(label)) for family, label, path in self._said(peer)]
+        said = list(self.said(peer))
         peer.accepted = peer.waiting = 0
-        for family, label, path, nlri in said:
+        for family, path, nlri in said:
             if path.reason is Reason.MALFORMED:
                 continue
             fresh = peer.path(path.octets, self.ours)
             for reason, part in peer.judge.prefixes(family, nlri):
-                self._rejudge(peer, family, label, peer.variant(fresh, reason or fresh.reason, stale=path.stale), part)
+                self._rejudge(peer, family, peer.variant(fresh, reason or fresh.reason, stale=path.stale), part)
 
     def reweigh(self, peer: Peer) -> None:
         """Decide again: the neighbour has another router id, so its paths stand differently."""
@@ -180,10 +180,9 @@ class Tables:
             peer.accepted += number * (new.reason is None)
             peer.waiting += number * (new.reason is Reason.MAX_PREFIXES)
 
-    def _say_limited(self, peer: Peer, family: Family, path: Path, nlri: bytes) -> None:
+    def _say_limited(self, peer: Peer, family: Family, path: Path, nlri: bytes, limit: int) -> None:
         """Let in as many as the limit allows; those that were in before stay in."""
-        assert peer.limit is not None
-        if peer.accepted + count(nlri) <= peer.limit:
+        if peer.accepted + count(nlri) <= limit:
             self._say(peer, family, path, nlri)
             return
         for label, part in self.of[family].within(nlri):
@@ -192,17 +191,18 @@ class Tables:
                 self._say(peer, family, path, part)
                 continue
             for one in each(part):
-                admitted = peer.accepted < peer.limit
+                admitted = peer.accepted < limit
                 self._say(peer, family, peer.variant(path, None if admitted else Reason.MAX_PREFIXES), one)
 
     def _admit_waiting(self, peer: Peer) -> None:
-        if peer.limit is not None and peer.accepted >= peer.limit:
+        limit = peer.received if peer.limit is None else peer.limit
+        if peer.accepted >= limit:
             return
         for family, label, path in self._said(peer):
             if path.reason is Reason.MAX_PREFIXES and not path.stale:
-                self._say_limited(peer, family, peer.variant(path, None), self.of[family].of(label))
+                self._say_limited(peer, family, peer.variant(path, None), self.of[family].of(label), limit)
 
-    def _rejudge(self, peer: Peer, family: Family, label: Label, path: Path, nlri: bytes) -> None:
+    def _rejudge(self, peer: Peer, family: Family, path: Path, nlri: bytes) -> None:
         """Put the new verdict in the place of the old; the limit counts from nothing."""
         if path.reason is None and peer.limit is not None:
             room = max(0, peer.limit - peer.accepted)

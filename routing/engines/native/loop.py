@@ -7,6 +7,7 @@ references to buffers that all its equals share; one that takes nothing while mu
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import select
 import socket
@@ -93,7 +94,7 @@ class Loop:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind((str(address), port))
         listener.listen(1024)
-        listener.setblocking(False)
+        listener.setblocking(False)  # noqa: FBT003 - as the library has it
         self._listeners[listener.fileno()] = listener
         self._epoll.register(listener, _IN)
 
@@ -175,7 +176,7 @@ class Loop:
     def _dial(self, dial: Dial, now: float) -> None:
         family = _family(dial.address)
         made = socket.socket(family, socket.SOCK_STREAM)
-        made.setblocking(False)
+        made.setblocking(False)  # noqa: FBT003 - as the library has it
         try:
             if dial.local is not None:
                 made.setsockopt(*_FREEBIND[family], 1)
@@ -282,7 +283,7 @@ class Loop:
     # -- connections
 
     def _wire(self, made: socket.socket, address: Address) -> Wire:
-        made.setblocking(False)
+        made.setblocking(False)  # noqa: FBT003 - as the library has it
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return Wire(next(self._number), made, address)
 
@@ -299,11 +300,9 @@ class Loop:
         wire = self._numbered.get(number)
         if wire is None:
             return
-        try:
+        with contextlib.suppress(OSError):
             while wire.waiting:
                 self._write(wire)
-        except OSError:
-            pass
         self._drop(wire)
 
     def _drop(self, wire: Wire) -> None:
@@ -315,10 +314,8 @@ class Loop:
         """Have the descriptors of the side door watched as it wants."""
         for fileno in self._watched.keys() - wanted.keys():
             # Closed descriptors have left by themselves.
-            try:
+            with contextlib.suppress(OSError, ValueError):
                 self._epoll.unregister(fileno)
-            except (OSError, ValueError):
-                pass
         for fileno, events in wanted.items():
             if fileno not in self._watched:
                 self._epoll.register(fileno, events)
