@@ -121,23 +121,17 @@ class Audiences:
         if place is not None:
             self._part(peer, place.audience)
 
-    def move(self, peer: Peer, treatment: Treatment) -> Iterator[Send]:
-        """Tell one neighbour the difference that a new export policy or treatment makes."""
-        yield from self.catch_up(peer)
-        place = self._places[peer]
-        old, told = place.audience, self.advertised(peer)
-        new = self._audience(ExportFilter(peer.neighbor.exports), treatment, old.format)
-        if new is old:
-            return
-        for family, label, nlri in self._all():
-            before, after = self._special(label, peer, old, family), self._special(label, peer, new, family)
-            had = b"" if before is None else old.filter.allowed(family, nlri)
-            has = b"" if after is None else new.filter.allowed(family, nlri)
-            told += _count(has) - _count(had)
-            yield from _difference(peer, family, (before, had), (after, has), new.format)
-        self._part(peer, old)
-        new.add((peer,))
-        self._places[peer] = Place(new, told - new.told)
+    def move(self, some: Iterable[tuple[Peer, Treatment]]) -> Iterator[Send]:
+        """Tell neighbours the difference that a new export policy or treatment makes; those who move alike together."""
+        moves: dict[tuple[Audience, Audience], list[Peer]] = {}
+        for peer, treatment in some:
+            yield from self.catch_up(peer)
+            old = self._places[peer].audience
+            new = self._audience(ExportFilter(peer.neighbor.exports), treatment, old.format)
+            if new is not old:
+                moves.setdefault((old, new), []).append(peer)
+        for (old, new), peers in moves.items():
+            yield from self._move(old, new, tuple(peers))
 
     def advertised(self, peer: Peer) -> int:
         """Return how many routes a neighbour was sent."""
@@ -200,6 +194,27 @@ class Audiences:
         if found is None:
             found = self._audiences[key] = Audience(allowed, treatment, format_)
         return found
+
+    def _move(self, old: Audience, new: Audience, peers: tuple[Peer, ...]) -> Iterator[Send]:
+        members = dict.fromkeys(peers)
+        told = {peer: self.advertised(peer) for peer in peers}
+        for family, label, nlri in self._all():
+            had, has = old.filter.allowed(family, nlri), new.filter.allowed(family, nlri)
+            concerned = tuple(peer for peer in self._concerned(old, label.ranked) if peer in members)
+            before, after = self._ordinary(label, old, family), self._ordinary(label, new, family)
+            change = _gain((before, had), (after, has))
+            for peer in peers if change else ():
+                told[peer] += change
+            yield from _difference(peers, concerned, family, (before, had), (after, has), new.format)
+            for peer in concerned:
+                mine = (self._special(label, peer, old, family), had), (self._special(label, peer, new, family), has)
+                told[peer] += _gain(*mine) - change
+                yield from _difference((peer,), (), family, *mine, new.format)
+        for peer in peers:
+            self._part(peer, old)
+        new.add(peers)
+        for peer in peers:
+            self._places[peer] = Place(new, told[peer] - new.told)
 
     def _part(self, peer: Peer, audience: Audience) -> None:
         audience.discard(peer)
@@ -314,19 +329,31 @@ def _note(missed: PrefixTable[Label | Missing], change: Change) -> None:
     missed.take_changes()
 
 
-def _difference(
-    peer: Peer, family: Family, before: tuple[bytes | None, bytes], after: tuple[bytes | None, bytes], format_: Format
+Said = tuple[bytes | None, bytes]  # attributes, and the prefixes that have them; None: nothing is said of them
+
+
+def _gain(before: Said, after: Said) -> int:
+    """Return how many more routes it is after."""
+    return (0 if after[0] is None else _count(after[1])) - (0 if before[0] is None else _count(before[1]))
+
+
+def _difference(  # noqa: PLR0913, PLR0917 - the parts of a Send, and two of each
+    to: tuple[Peer, ...], but: tuple[Peer, ...], family: Family, before: Said, after: Said, format_: Format
 ) -> Iterator[Send]:
-    """Tell one neighbour what it must lose and what it must get."""
-    old, had = before
-    new, has = after
-    if had and has is not had:
-        _, lost = exactly(has, family).split(had)
-        if lost:
-            yield Send((peer,), (), family, None, lost, format_)
-    fresh = has if old != new or not had or has is had else exactly(had, family).split(has)[1]
-    if fresh and (old != new or has is not had):
-        yield Send((peer,), (), family, new, fresh, format_)
+    """Tell some what they must lose and what they must get."""
+    had = before[1] if before[0] is not None else b""
+    has = after[1] if after[0] is not None else b""
+    lost = b"" if had is has else exactly(has, family).split(had)[1]
+    if before[0] != after[0]:
+        fresh = has
+    else:
+        fresh = b"" if had is has else exactly(had, family).split(has)[1]
+    if len(but) == len(to):
+        return
+    if lost:
+        yield Send(to, but, family, None, lost, format_)
+    if fresh:
+        yield Send(to, but, family, after[0], fresh, format_)
 
 
 def exactly(nlri: bytes, family: Family) -> PrefixFilter:

@@ -10,14 +10,13 @@ from __future__ import annotations
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, TypeAlias
-from weakref import WeakValueDictionary
 
 from routing.bgp.attributes import decode
 from routing.bgp.decision import Standing, rank
 from routing.bgp.values import Attributes, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from routing.bgp.peers import Peer
 
@@ -28,10 +27,22 @@ class Path:
     """Some prefixes' way: who taught it (None: we did), with which attributes, and why it is refused, if it is.
 
     `octets` as design 0008 defines them, empty for what was malformed; `next_hop` packed. `avoid`: AS numbers of our
-    neighbours that are in the path. `sent` keeps what was made of it for others, by how they are treated.
+    neighbours that are in the path. `sent` keeps what was made of it for others, by how they are treated. `choices` are
+    those that it is one of, some of which no prefix may have any more.
     """
 
-    __slots__ = ("_attributes", "_standing", "avoid", "next_hop", "octets", "reason", "sent", "source", "stale")
+    __slots__ = (
+        "_attributes",
+        "_standing",
+        "avoid",
+        "choices",
+        "next_hop",
+        "octets",
+        "reason",
+        "sent",
+        "source",
+        "stale",
+    )
 
     def __init__(
         self,
@@ -47,6 +58,7 @@ class Path:
         self.source, self.octets, self.next_hop = source, octets, next_hop
         self.reason, self.avoid, self.stale = reason, avoid, stale
         self.sent: dict[object, bytes | None] | None = None
+        self.choices: tuple[Choice, ...] = ()
         self._attributes: Attributes | None = None
         self._standing: Standing | None = None
 
@@ -91,7 +103,7 @@ class Path:
 class Choice:
     """Several paths to a prefix: all of them, and the accepted ones with the best first."""
 
-    __slots__ = ("__weakref__", "paths", "ranked")
+    __slots__ = ("paths", "ranked")
 
     def __init__(self, paths: Iterable[Path]) -> None:
         """Decide."""
@@ -111,7 +123,7 @@ class Choices:
 
     def __init__(self) -> None:
         """Start with none."""
-        self._known: WeakValueDictionary[frozenset[Path], Choice] = WeakValueDictionary()
+        self._known: dict[frozenset[Path], Choice] = {}
 
     def setting(self, path: Path) -> Callable[[Label | None], Label | None]:
         """Return the step that puts this path in the place of its source's."""
@@ -120,6 +132,14 @@ class Choices:
     def removing(self, source: Peer | None) -> Callable[[Label | None], Label | None]:
         """Return the step that takes a source's path away."""
         return partial(self._without, source)
+
+    def forget(self, live: dict[Path, None], choices: Collection[Choice]) -> None:
+        """Keep only what is in use."""
+        kept = set(choices)
+        self._known = {key: choice for key, choice in self._known.items() if choice in kept}
+        for path in live:
+            if path.choices:
+                path.choices = tuple(choice for choice in path.choices if choice in kept)
 
     def _with(self, path: Path, label: Label | None) -> Label:
         if label is None or label.source is path.source:
@@ -139,6 +159,8 @@ class Choices:
         found = self._known.get(key)
         if found is None:
             found = self._known[key] = Choice(paths)
+            for path in paths:
+                path.choices = (*path.choices, found)
         return found
 
 

@@ -108,15 +108,14 @@ class Peer:
         self.stale_until: float | None = None
         self.paths: dict[bytes, Path] = {}
         self._variants: dict[tuple[bytes, Reason | None, bool], Path] = {}
-        self.follow(neighbor, speaker, again=True)
+        self.follow(neighbor, speaker)
 
-    def follow(self, neighbor: Neighbor, speaker: Speaker, *, again: bool) -> None:
-        """Be another neighbour value; `again`: with another policy, so that the caller judges again what was said."""
+    def follow(self, neighbor: Neighbor, speaker: Speaker) -> None:
+        """Take another policy; what was said before is the caller's to judge again."""
         self.neighbor = neighbor
-        if again:
-            self.judge = Judge(neighbor, speaker)
-            self.limit = neighbor.imports.max_prefixes
-            self.forget({})
+        self.judge = Judge(neighbor, speaker)
+        self.limit = neighbor.imports.max_prefixes
+        self.forget({})
 
     def ordinary(self, octets: bytes, ours: frozenset[int]) -> Path | None:
         """Return the judged path of octets as they came; None: out of the ordinary, to be read closely first.
@@ -148,9 +147,13 @@ class Peer:
         """Return the same path, weighed anew."""
         return self._made(path, path.reason, stale=path.stale)
 
-    def malformed(self) -> Path:
+    def malformed(self, *, stale: bool = False) -> Path:
         """Return the path of what is treated as withdrawn (RFC 7606)."""
-        return self.variant(Path(self, b"", self.address.packed), Reason.MALFORMED)
+        return self.variant(Path(self, b"", self.address.packed), Reason.MALFORMED, stale=stale)
+
+    def all_paths(self) -> list[Path]:
+        """Return every path that it may have said, each once."""
+        return list(dict.fromkeys((*self.paths.values(), *self._variants.values())))
 
     def forget(self, live: dict[Path, None]) -> None:
         """Keep only what is in use."""

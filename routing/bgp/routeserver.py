@@ -94,9 +94,12 @@ class RouteServer:
         self._settle()
         self.speaker = speaker
         self._adopt(speaker)
+        moving: dict[Peer, None] = {}
         for address in list(self.peers):
-            if self._follow(address, now):
+            if self._follow(address, now, moving):
                 yield
+        # First what the new verdicts change, by the old export; then what the new export changes, for all alike at once.
+        self._move(moving)
         self._await(now)
 
     def session_up(self, address: Address, session: Established, format_: Format, now: float) -> bool:
@@ -215,7 +218,7 @@ class RouteServer:
                 self.tables.originate(Family.of(prefix), pack([prefix]), originated(announcement))
         self._own = own
 
-    def _follow(self, address: Address, now: float) -> bool:
+    def _follow(self, address: Address, now: float, moving: dict[Peer, None]) -> bool:
         """Let one neighbour be what it is now; tell whether that was any work."""
         peer = self.peers.get(address)
         neighbor = self.neighbor_at(address)
@@ -228,20 +231,18 @@ class RouteServer:
             return True
         if neighbor == peer.neighbor:
             return False
-        self._change(peer, neighbor)
+        if neighbor.imports != peer.neighbor.imports:
+            self.tables.follow(peer, neighbor, self.speaker)
+        peer.neighbor = neighbor
+        self._settle()
+        moving[peer] = None
         return True
 
-    def _change(self, peer: Peer, neighbor: Neighbor) -> None:
-        judged = neighbor.imports != peer.neighbor.imports
-        exported = neighbor.exports != peer.neighbor.exports or neighbor.next_hop_self != peer.neighbor.next_hop_self
-        peer.follow(neighbor, self.speaker, again=judged)
-        if judged:
-            self.tables.rejudge(peer)
-        session = self._sessions.get(peer.address)
-        # First what the new verdicts change, by the old export; then what the new export changes.
+    def _move(self, moving: Iterable[Peer]) -> None:
         self._settle()
-        if session is not None and exported:
-            self._out.append(list(self.audiences.move(peer, treatment(neighbor, session, self.speaker))))
+        up = [(peer, self._sessions[peer.address]) for peer in moving if peer.address in self._sessions]
+        some = [(peer, treatment(peer.neighbor, session, self.speaker)) for peer, session in up]
+        self._out.append(list(self.audiences.move(some)))
 
     def _recover(self, peer: Peer, session: Established, now: float) -> None:
         """RFC 4724 4.2: stale routes of families that the neighbour did not preserve go at once."""

@@ -127,6 +127,11 @@ class PrefixTable(Generic[L]):
         found = self._groups.get(id(label))
         return b"".join(found[1]) if found is not None else b""
 
+    def size(self, label: L) -> int:
+        """Return how many prefixes have a label."""
+        found = self._groups.get(id(label))
+        return 0 if found is None else len(found[1])
+
     def labels(self) -> list[tuple[L, int]]:
         """Return the labels in use and how many prefixes each has, in no particular order."""
         return [(label, len(prefixes)) for label, prefixes in self._groups.values()]

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from routing.bgp.hot import PrefixTable, count
 from routing.bgp.nlri import WIDTHS, each
-from routing.bgp.paths import Choices, Label, Path, path_of
+from routing.bgp.paths import Choice, Choices, Label, Path, path_of
 from routing.bgp.peers import Peer, named, path_asns
-from routing.bgp.values import Address, Family, Reason
+from routing.bgp.values import Address, Family, Neighbor, Reason, Speaker
 
 #: Paths made since the last sweep, at least, before what nobody uses is looked for.
 _SWEEP = 1000
@@ -109,12 +109,14 @@ class Tables:
             self.end_of_rib(peer, family)
         return True
 
-    def rejudge(self, peer: Peer) -> None:
-        """Ask the neighbour's (new) policy again about everything that it said."""
+    def follow(self, peer: Peer, neighbor: Neighbor, speaker: Speaker) -> None:
+        """Give a neighbour another policy, and ask it about everything that the neighbour said."""
         said = list(self.said(peer))
+        peer.follow(neighbor, speaker)
         peer.accepted = peer.waiting = 0
         for family, path, nlri in said:
             if path.reason is Reason.MALFORMED:
+                self.of[family].relabel(nlri, self._choices.setting(peer.malformed(stale=path.stale)))
                 continue
             fresh = peer.path(path.octets, self.ours)
             for reason, part in peer.judge.prefixes(family, nlri):
@@ -132,8 +134,8 @@ class Tables:
         if ours == self.ours:
             return
         self.ours = ours
-        for path in self._paths():
-            if path.source is not None:
+        for peer in self._peers.values():
+            for path in peer.all_paths():
                 path.avoid = named(ours, path_asns(path))
 
     # -- what is asked
@@ -156,11 +158,13 @@ class Tables:
             yield family, path, self.of[family].of(label)
 
     def _said(self, peer: Peer) -> list[tuple[Family, Label, Path]]:
+        """Return the labels that hold a path of a neighbour: a matter of its own paths, not of everybody's."""
         return [
             (family, label, path)
+            for path in peer.all_paths()
             for family, table in self.of.items()
-            for label, _ in table.labels()
-            if (path := path_of(label, peer)) is not None
+            for label in (path, *path.choices)
+            if table.size(label)
         ]
 
     # -- how
@@ -221,15 +225,14 @@ class Tables:
     def _replace(self, family: Family, label: Label, path: Path) -> None:
         self.of[family].relabel_all(label, self._choices.setting(path)(label))
 
-    def _paths(self) -> dict[Path, None]:
-        return {path: None for table in self.of.values() for label, _ in table.labels() for path in label.paths}
-
     def _sweep(self) -> None:
-        """Forget paths that no prefix has; their cost is spread over those made since."""
-        live = self._paths()
+        """Forget paths and choices that no prefix has; what that costs is spread over those made since."""
+        labels = [label for table in self.of.values() for label, _ in table.labels()]
+        live = {path: None for label in labels for path in label.paths}
         for peer in self._peers.values():
             peer.forget(live)
-        self._made, self._live = 0, len(live)
+        self._choices.forget(live, [label for label in labels if isinstance(label, Choice)])
+        self._made, self._live = 0, len(labels)
 
 
 def _first(nlri: bytes, number: int) -> tuple[bytes, bytes]:
