@@ -337,19 +337,18 @@ def _gain(before: Said, after: Said) -> int:
     return (0 if after[0] is None else _count(after[1])) - (0 if before[0] is None else _count(before[1]))
 
 
-def _difference(  # noqa: PLR0913, PLR0917 - the parts of a Send, and two of each
+def _difference(
     to: tuple[Peer, ...], but: tuple[Peer, ...], family: Family, before: Said, after: Said, format_: Format
 ) -> Iterator[Send]:
     """Tell some what they must lose and what they must get."""
     had = before[1] if before[0] is not None else b""
     has = after[1] if after[0] is not None else b""
-    lost = b"" if had is has else exactly(has, family).split(had)[1]
-    if before[0] != after[0]:
-        fresh = has
-    else:
-        fresh = b"" if had is has else exactly(had, family).split(has)[1]
     if len(but) == len(to):
         return
+    lost = b"" if had is has else exactly(has, family).split(had)[1]
+    fresh = has
+    if before[0] == after[0]:
+        fresh = b"" if had is has else exactly(had, family).split(has)[1]
     if lost:
         yield Send(to, but, family, None, lost, format_)
     if fresh:
