@@ -16,7 +16,7 @@ import structlog
 from appliance.control.tasks import Tasks
 from appliance.model.errors import EngineError
 from appliance.model.intent import EngineName
-from routing.bgp.values import Network, Speaker
+from routing.bgp.values import Mode, Network, Speaker
 from routing.engines.engine import Engine, Event, Lost
 from routing.engines.process import Backoff
 
@@ -173,7 +173,9 @@ class Speakers:
 
     async def _watch(self, speaking: Speaking) -> None:
         """Learn for ever. A stream that breaks is begun again, and then names everything anew."""
-        batches = speaking.engine.watch()
+        # What a route server relays it does not install; a speaker of another mode has another name, so another engine.
+        installs = speaking.speaker is not None and speaking.speaker.mode is Mode.ROUTER
+        batches = speaking.engine.watch(routes=installs)
         try:
             async for events in batches:
                 self._learn(speaking, events)

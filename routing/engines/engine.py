@@ -1,6 +1,6 @@
 """What any BGP engine must do, and the events it gives back (design 0001).
 
-An engine is a child process (gobgpd; exabgp with our RIB) that lives on when the daemon dies: a new daemon adopts it.
+An engine is a child process (gobgpd; exabgp with our RIB; our own) that lives on when the daemon dies: a new daemon adopts it.
 It is told the whole `Speaker`, never verbs; it changes only what differs, and unrelated sessions stay up.
 """
 
@@ -107,10 +107,11 @@ class Engine(Protocol):
         """Return paths received (refused ones too) and originated, of one prefix or of one neighbour, or all."""
         ...
 
-    def watch(self) -> AsyncIterator[tuple[Event, ...]]:
+    def watch(self, *, routes: bool = True) -> AsyncIterator[tuple[Event, ...]]:
         """Yield batches of events for ever.
 
         Starts with every current best path and `Synced`. When the process dies: `Lost`, restart, re-apply, again.
+        Without `routes` no best path is told: who installs none need not pay for them.
         """
         ...
 

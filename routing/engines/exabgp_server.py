@@ -20,7 +20,7 @@ from appliance.model.errors import EdgewayError
 from routing.bgp.codec import speaker_from_json
 from routing.bgp.values import Speaker
 from routing.engines import wire
-from routing.engines.engine import Event
+from routing.engines.engine import Best, Event
 from routing.engines.exabgp_core import Core
 
 #: One line may hold a whole speaker.
@@ -34,13 +34,28 @@ LOOK_AROUND = 5.0
 Json = dict[str, Any]
 
 
+class Watcher:
+    """What waits for one who watches; `routes`: whether best paths are wanted."""
+
+    def __init__(self, *, routes: bool) -> None:
+        """Nothing waits yet."""
+        self._routes = routes
+        self.waiting: asyncio.Queue[tuple[Event, ...]] = asyncio.Queue()
+
+    def put(self, events: tuple[Event, ...]) -> None:
+        """Let it wait."""
+        wanted = events if self._routes else tuple(event for event in events if not isinstance(event, Best))
+        if wanted:
+            self.waiting.put_nowait(wanted)
+
+
 class Server:
     """Answers the daemon."""
 
     def __init__(self, core: Core, apply: Callable[[Speaker], Awaitable[None]], command: Callable[[str], None]) -> None:
         """Take whom to ask, how to change the speaker and how to command ExaBGP."""
         self._core, self._apply, self._command = core, apply, command
-        self._watchers: dict[asyncio.StreamWriter, asyncio.Queue[tuple[Event, ...]]] = {}
+        self._watchers: dict[asyncio.StreamWriter, Watcher] = {}
 
     @contextlib.asynccontextmanager
     async def listening(self, path: Path) -> AsyncIterator[None]:
@@ -56,12 +71,12 @@ class Server:
 
     def publish(self, events: tuple[Event, ...]) -> None:
         """Tell all watchers; let go of those too far behind."""
-        for writer, waiting in list(self._watchers.items()):
-            if waiting.qsize() > BEHIND:
+        for writer, watcher in list(self._watchers.items()):
+            if watcher.waiting.qsize() > BEHIND:
                 del self._watchers[writer]
                 writer.close()
             else:
-                waiting.put_nowait(events)
+                watcher.put(events)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
@@ -69,7 +84,7 @@ class Server:
                 while line := await reader.readline():
                     request = json.loads(line)
                     if request["method"] == "watch":
-                        await self._watch(reader, writer)
+                        await self._watch(reader, writer, Watcher(routes=request.get("routes", True)))
                         return
                     await self._answer(request, writer)
             finally:
@@ -104,16 +119,15 @@ class Server:
             case _:
                 raise EdgewayError(f"no such method: {request['method']}")
 
-    async def _watch(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _watch(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, watcher: Watcher) -> None:
         """Stream events until the connection ends: the snapshot first, what happens meanwhile after it."""
-        waiting: asyncio.Queue[tuple[Event, ...]] = asyncio.Queue()
         for part in _parts(self._core.snapshot()):
-            waiting.put_nowait(tuple(part))
-        self._watchers[writer] = waiting
+            watcher.put(tuple(part))
+        self._watchers[writer] = watcher
         while writer in self._watchers and not reader.at_eof():
             try:
                 async with asyncio.timeout(LOOK_AROUND):
-                    batch = await waiting.get()
+                    batch = await watcher.waiting.get()
             except TimeoutError:
                 continue
             await _send(writer, {"events": [wire.event_to_json(event) for event in batch]})

@@ -108,15 +108,15 @@ class GoBgpEngine:
         views = await list_routes(client, speaker, self._limits.excess, prefix)
         return tuple(view for view in views if neighbor is None or view.neighbor == neighbor)
 
-    async def watch(self) -> AsyncIterator[tuple[Event, ...]]:
-        """Yield batches of events until the engine is closed. Sessions and `Synced` only if it is transparent."""
+    async def watch(self, *, routes: bool = True) -> AsyncIterator[tuple[Event, ...]]:
+        """Yield batches of events until the engine is closed. Never best paths if it is transparent."""
         while True:
             await self._alive.wait()
             life = self._life
             if self._closed.is_set() or life is None:
                 return
             try:
-                async with aclosing(self._follow(life)) as batches:
+                async with aclosing(self._follow(life, routes=routes)) as batches:
                     async for batch in batches:
                         yield batch
             except EngineError as error:
@@ -280,9 +280,9 @@ class GoBgpEngine:
                 _log.info("gobgpd-neighbor-enabled", address=str(peer.address))
                 await self._life.client.enable(peer.address)
 
-    async def _follow(self, life: _Life) -> AsyncGenerator[tuple[Event, ...], None]:
+    async def _follow(self, life: _Life, *, routes: bool) -> AsyncGenerator[tuple[Event, ...], None]:
         self._watched = True
-        best = self._wanted is not None and self._wanted.mode is not Mode.TRANSPARENT
+        best = routes and self._wanted is not None and self._wanted.mode is not Mode.TRANSPARENT
         wait = partial(self._settle, life) if life.awaited else None
         async with aclosing(follow(life.client, self._name, best=best, settle=wait)) as batches:
             async for batch in batches:

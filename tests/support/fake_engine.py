@@ -34,6 +34,7 @@ class FakeEngine:
         self.paths: tuple[RouteView, ...] = ()
         self.neighbors: tuple[SessionView, ...] = ()
         self.listeners = 0
+        self.routes_wanted: bool | None = None
         self.ended = False
         self._events: asyncio.Queue[tuple[Event, ...] | Exception] = asyncio.Queue()
 
@@ -78,9 +79,10 @@ class FakeEngine:
             if (prefix is None or view.prefix == prefix) and (neighbor is None or view.neighbor == neighbor)
         )
 
-    async def watch(self) -> AsyncIterator[tuple[Event, ...]]:
+    async def watch(self, *, routes: bool = True) -> AsyncIterator[tuple[Event, ...]]:
         """Yield what the test pushes."""
         self.listeners += 1
+        self.routes_wanted = routes
         try:
             while True:
                 events = await self._events.get()

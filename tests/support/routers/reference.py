@@ -81,7 +81,7 @@ class BirdReference:
         views = [self._route(entry, refused=refused) for entry, refused in entries if "origin" in entry.fields]
         return tuple(v for v in views if prefix in (None, v.prefix) and neighbor in (None, v.neighbor))
 
-    async def watch(self) -> AsyncIterator[tuple[Event, ...]]:
+    async def watch(self, *, routes: bool = True) -> AsyncIterator[tuple[Event, ...]]:
         """Poll and tell the differences."""
         known: dict[Network, Best] = {}
         synced: tuple[Event, ...] = (Synced(),)

@@ -18,10 +18,10 @@ from tests.support.fake_engine import FakeRoom
 from tests.support.waiting import eventually_async
 
 
-def speaker(*prefixes: str, name: str = "router") -> Speaker:
+def speaker(*prefixes: str, name: str = "router", mode: Mode = Mode.ROUTER) -> Speaker:
     """Return a speaker that announces these."""
     announcements = tuple(Announcement(ip_network(prefix)) for prefix in prefixes)
-    return Speaker(name, Mode.ROUTER, 64512, IPv4Address("10.255.0.1"), (), announcements=announcements)
+    return Speaker(name, mode, 64512, IPv4Address("10.255.0.1"), (), announcements=announcements)
 
 
 A, B, C = "10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16"
@@ -123,6 +123,15 @@ async def test_an_engine_is_listened_to_from_the_first_speaker_it_takes(world: W
     await eventually_async(lambda: world.learned)
     assert world.learned == [("router", Synced())]
     assert world.room.engines["gobgp", "router"].listeners == 1
+
+
+@pytest.mark.parametrize(("mode", "wanted"), [(Mode.ROUTER, True), (Mode.REFLECTOR, False), (Mode.TRANSPARENT, False)])
+async def test_only_a_router_is_told_best_paths(world: World, mode: Mode, wanted: bool) -> None:
+    """What a route server relays becomes nothing here, and telling it would cost more than relaying it."""
+    await world.change(speaker(A, mode=mode))
+    engine = world.room.engines["gobgp", "router"]
+    await eventually_async(lambda: engine.listeners)
+    assert engine.routes_wanted is wanted
 
 
 async def test_an_engine_nobody_wants_is_ended_before_the_kernel_changes(world: World) -> None:

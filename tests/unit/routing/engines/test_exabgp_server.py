@@ -113,6 +113,20 @@ async def test_a_watcher_gets_the_snapshot_and_then_what_happens(tmp_path: Path)
         await eventually_async(lambda: not box.server._watchers, what="the watcher that left is forgotten")
 
 
+async def test_a_watcher_who_wants_no_routes_hears_the_rest(tmp_path: Path) -> None:
+    """A route server's daemon installs nothing."""
+    path = tmp_path / "s"
+    async with serving(path) as box:
+        reader, writer = await asyncio.open_unix_connection(path, limit=exabgp_server.LIMIT)
+        writer.write(b'{"id": 0, "method": "watch", "routes": false}\n')
+        await eventually_async(lambda: box.server._watchers, what="the server knows its watcher")
+        box.server.publish((Best(PREFIXES[0], None),))
+        box.server.publish((Best(PREFIXES[0], None), Synced()))
+        heard = [json.loads(await reader.readline())["events"] for _ in range(2)]
+        assert heard == [[{"kind": "synced"}]] * 2
+        writer.close()
+
+
 async def test_a_watcher_that_does_not_listen_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It comes again and gets a fresh snapshot; memory does not grow meanwhile."""
     monkeypatch.setattr(exabgp_server, "BEHIND", 5)
