@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from routing.bgp.attributes import FLAGS, OPTIONAL, TRANSITIVE, Attribute, Code, join, known, reduced, split
-from routing.bgp.nlri import WIDTHS, normal
+from routing.bgp.hot import normal
+from routing.bgp.nlri import WIDTHS
 from routing.bgp.notify import UPDATE_ERROR, Notify
 from routing.bgp.values import Family
 from routing.bgp.vetting import (
@@ -209,11 +210,10 @@ def _announced(
 
 
 def _with_hop(gained: _Reach, others: list[Attribute]) -> list[Attribute]:
-    if gained.family is not Family.IPV4 or len(gained.next_hop) != 4:  # noqa: PLR2004 - the width of IPv4
-        return [reduced(gained.family, gained.next_hop), *others]
-    # The same set has the same octets whichever way it came: NEXT_HOP has its place by type (RFC 4271 5).
-    place = next((i for i, attribute in enumerate(others) if attribute.code > Code.NEXT_HOP), len(others))
-    return [*others[:place], known(Code.NEXT_HOP, gained.next_hop), *others[place:]]
+    if gained.family is Family.IPV4 and len(gained.next_hop) == 4:  # noqa: PLR2004 - the width of IPv4
+        # First, as `hot.lift` does: one set has one form whichever of the two reads it.
+        return [known(Code.NEXT_HOP, gained.next_hop), *others]
+    return [reduced(gained.family, gained.next_hop), *others]
 
 
 def _end(found: list[Attribute], lost: tuple[Family, bytes] | None, agreed: Format) -> Family | None:
