@@ -8,10 +8,9 @@ apart when paths compete or must be rewritten, and then once. A `Choice` is a se
 from __future__ import annotations
 
 from functools import partial
-from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, TypeAlias
 
-from routing.bgp.attributes import decode
+from routing.bgp.attributes import address, decode
 from routing.bgp.decision import Standing, rank
 from routing.bgp.values import Attributes, Reason
 
@@ -81,8 +80,7 @@ class Path:
     def attributes(self) -> Attributes:
         """The attributes as values."""
         if self._attributes is None:
-            hop = IPv4Address(self.next_hop) if len(self.next_hop) == 4 else IPv6Address(self.next_hop)  # noqa: PLR2004
-            self._attributes = decode(self.octets) if self.octets else Attributes(hop)
+            self._attributes = decode(self.octets) if self.octets else Attributes(address(self.next_hop))
         return self._attributes
 
     @property
