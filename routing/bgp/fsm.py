@@ -15,6 +15,8 @@ Where the table differs from the text, on purpose:
 - OpenSent, event 25: no NOTIFICATION is answered with another (6.4 forbids what 8.2.2 asks for).
 - OpenConfirm, event 19 and 20: in the RFC the OPEN of the other connection; on the same connection it is an FSM error.
 - Established, event 21: the neighbour is told which header was bad rather than "FSM error".
+
+Processing an UPDATE (event 27) is the caller's; there are so many of them that they do not even come by here.
 """
 
 from __future__ import annotations
@@ -79,7 +81,6 @@ class Action(Enum):
     DAMP = auto()  # performs peer oscillation damping: starts the IdleHoldTimer
     ESTABLISH = auto()  # the session is there
     LOSE = auto()  # the session is lost: deletes all routes, or keeps them for a while (RFC 4724 4.2)
-    DELIVER = auto()  # processes the message
 
 
 class Step(NamedTuple):
@@ -100,7 +101,7 @@ _CONNECTED = (_E.TCP_ACKED, _E.TCP_CONFIRMED)
 _CONNECTED_DELAY = (_E.TCP_ACKED_DELAY, _E.TCP_CONFIRMED_DELAY)
 _TRACKED = (*_CONNECTED, *_CONNECTED_DELAY)
 
-# Ways to end. The order is that of the octets and effects: what is said, the connection, the session.
+# Ways to end, in the order of the RFC's text.
 _STOP = (_A.NOTIFY, _A.RELEASE, _A.DROP, _A.CLEAR_COUNTER)
 _FAIL = (_A.RELEASE, _A.DROP, _A.COUNT, _A.DAMP)
 _FAIL_SAYING = (_A.NOTIFY, *_FAIL)
@@ -129,6 +130,7 @@ def _row(
 _IN_IDLE = _row(
     {
         (_E.MANUAL_START,): Step((_A.CLEAR_COUNTER, _A.START_CONNECT_RETRY, _A.CONNECT), _CONNECT),
+        # No ConnectRetryTimer: who is passive stays so.
         (_E.MANUAL_START_PASSIVE,): Step((), _ACTIVE),
         (_E.IDLE_HOLD_EXPIRES,): Step((_A.START_CONNECT_RETRY, _A.CONNECT), _CONNECT),
     },
@@ -185,7 +187,6 @@ _IN_OPENSENT = _row(
         (_E.OPEN,): Step((_A.STOP_DELAY_OPEN, _A.STOP_CONNECT_RETRY, *_CONFIRM), _OPENCONFIRM),
         (_E.VERSION_ERROR,): Step(_FAIL_VERSION, _IDLE),
         (_E.NOTIFICATION,): Step(_FAIL, _IDLE),
-        (_E.SEND_HOLD_EXPIRES,): Step(_FAIL_SAYING, _IDLE),
     },
     ignored=(*_STARTS, *_TRACKED),
     state=_OPENSENT,
@@ -195,12 +196,12 @@ _IN_OPENSENT = _row(
 _IN_OPENCONFIRM = _row(
     {
         (_E.MANUAL_STOP,): Step(_STOP, _IDLE),
-        (*_STOPS, _E.HOLD_EXPIRES, _E.HEADER_ERROR, _E.OPEN_ERROR): Step(_FAIL_SAYING, _IDLE),
+        (*_STOPS, _E.HOLD_EXPIRES, _E.SEND_HOLD_EXPIRES): Step(_FAIL_SAYING, _IDLE),
+        (_E.HEADER_ERROR, _E.OPEN_ERROR): Step(_FAIL_SAYING, _IDLE),
         (_E.KEEPALIVE_EXPIRES,): Step((_A.SEND_KEEPALIVE, _A.START_KEEPALIVE), _OPENCONFIRM),
         (_E.TCP_FAILS, _E.NOTIFICATION): Step(_FAIL, _IDLE),
         (_E.VERSION_ERROR,): Step(_FAIL_VERSION, _IDLE),
         (_E.KEEPALIVE,): Step((_A.START_HOLD, _A.ESTABLISH), _ESTABLISHED),
-        (_E.SEND_HOLD_EXPIRES,): Step(_FAIL_SAYING, _IDLE),
     },
     ignored=(*_STARTS, *_TRACKED),
     state=_OPENCONFIRM,
@@ -209,17 +210,16 @@ _IN_OPENCONFIRM = _row(
 
 _IN_ESTABLISHED = _row(
     {
-        (_E.MANUAL_STOP,): Step((_A.NOTIFY, _A.DROP, _A.LOSE, _A.RELEASE, _A.CLEAR_COUNTER), _IDLE),
-        (*_STOPS, _E.HOLD_EXPIRES, _E.SEND_HOLD_EXPIRES): Step((_A.NOTIFY, _A.DROP, _A.LOSE, *_FAIL), _IDLE),
-        (_E.HEADER_ERROR, _E.UPDATE_ERROR, _E.REFRESH_ERROR): Step((_A.NOTIFY, _A.DROP, _A.LOSE, *_FAIL), _IDLE),
+        (_E.MANUAL_STOP,): Step((_A.NOTIFY, _A.LOSE, _A.RELEASE, _A.DROP, _A.CLEAR_COUNTER), _IDLE),
+        (*_STOPS, _E.HOLD_EXPIRES, _E.SEND_HOLD_EXPIRES): Step((_A.NOTIFY, _A.LOSE, *_FAIL), _IDLE),
+        (_E.HEADER_ERROR, _E.UPDATE_ERROR, _E.REFRESH_ERROR): Step((_A.NOTIFY, _A.LOSE, *_FAIL), _IDLE),
         (_E.KEEPALIVE_EXPIRES,): Step((_A.SEND_KEEPALIVE, _A.START_KEEPALIVE), _ESTABLISHED),
-        (_E.TCP_FAILS, _E.VERSION_ERROR, _E.NOTIFICATION): Step((_A.DROP, _A.LOSE, *_FAIL), _IDLE),
-        (_E.KEEPALIVE,): Step((_A.START_HOLD,), _ESTABLISHED),
-        (_E.UPDATE, _E.REFRESH): Step((_A.DELIVER, _A.START_HOLD), _ESTABLISHED),
+        (_E.TCP_FAILS, _E.VERSION_ERROR, _E.NOTIFICATION): Step((_A.LOSE, *_FAIL), _IDLE),
+        (_E.KEEPALIVE, _E.UPDATE, _E.REFRESH): Step((_A.START_HOLD,), _ESTABLISHED),
     },
     ignored=(*_STARTS, *_TRACKED),
     state=_ESTABLISHED,
-    others=(_A.NOTIFY_FSM_ERROR, _A.DROP, _A.LOSE, *_FAIL),
+    others=(_A.NOTIFY_FSM_ERROR, _A.LOSE, *_FAIL),
 )
 
 TABLE: dict[SessionState, dict[Event, Step]] = {
