@@ -122,10 +122,9 @@ class Audiences:
             self._part(peer, place.audience)
 
     def move(self, some: Iterable[tuple[Peer, Treatment]]) -> Iterator[Send]:
-        """Tell neighbours the difference that a new export policy or treatment makes; those who move alike together."""
+        """Tell neighbours, none behind, the difference that a new export or treatment makes; who move alike, together."""
         moves: dict[tuple[Audience, Audience], list[Peer]] = {}
         for peer, treatment in some:
-            yield from self.catch_up(peer)
             old = self._places[peer].audience
             new = self._audience(ExportFilter(peer.neighbor.exports), treatment, old.format)
             if new is not old:
@@ -136,7 +135,10 @@ class Audiences:
     def advertised(self, peer: Peer) -> int:
         """Return how many routes a neighbour was sent."""
         place = self._places.get(peer)
-        return 0 if place is None else place.audience.told + place.extra
+        if place is None:
+            return 0
+        # While it is behind, what the audience counts is not what it was sent.
+        return place.extra + (0 if peer in self._behind else place.audience.told)
 
     # -- what they are told
 
@@ -155,8 +157,7 @@ class Audiences:
                     _note(missed[change.family], change)
 
     def table(self, peer: Peer, family: Family) -> Iterator[Send]:
-        """Tell one neighbour everything of a family again, as it asks (RFC 2918)."""
-        yield from self.catch_up(peer)
+        """Tell one neighbour, who is not behind, everything of a family again, as it asks (RFC 2918)."""
         yield from self._table(self._places[peer].audience, (peer,), family)
 
     def fall_behind(self, peer: Peer) -> None:
@@ -212,6 +213,8 @@ class Audiences:
                 yield from _difference((peer,), (), family, *mine, new.format)
         for peer in peers:
             self._part(peer, old)
+        # It may be the one that others left, and be gone with the last of them.
+        new = self._audience(new.filter, new.treatment, new.format)
         new.add(peers)
         for peer in peers:
             self._places[peer] = Place(new, told[peer] - new.told)

@@ -70,6 +70,7 @@ class RouteServer:
         self.converged = False
         self._sessions: dict[Address, Established] = {}
         self._joining: dict[Address, None] = {}
+        self._moving: dict[Peer, None] = {}
         self._untold: dict[Address, frozenset[Family]] = {}
         self._fixed: dict[Address, Neighbor] = {}
         self._ranges: list[Neighbor] = []
@@ -94,12 +95,11 @@ class RouteServer:
         self._settle()
         self.speaker = speaker
         self._adopt(speaker)
-        moving: dict[Peer, None] = {}
         for address in list(self.peers):
-            if self._follow(address, now, moving):
+            if self._follow(address, now):
                 yield
         # First what the new verdicts change, by the old export; then what the new export changes, for all alike at once.
-        self._move(moving)
+        self._move()
         self._await(now)
 
     def session_up(self, address: Address, session: Established, format_: Format, now: float) -> bool:
@@ -107,6 +107,8 @@ class RouteServer:
         neighbor = self.neighbor_at(address)
         if neighbor is None:
             return False
+        # A change of the speaker may not have come to this neighbour yet.
+        self._follow(address, now)
         if address in self._sessions:
             self.session_down(address, now, graceful=True)
         peer = self.peers.get(address)
@@ -124,6 +126,7 @@ class RouteServer:
     def session_down(self, address: Address, now: float, *, graceful: bool) -> None:
         """Take note of the end of a session; `graceful`: the neighbour may be restarting (RFC 4724 4.2, RFC 8538)."""
         session = self._sessions.pop(address, None)
+        self._untold.pop(address, None)
         peer = self.peers.get(address)
         if session is None or peer is None:
             return
@@ -148,8 +151,8 @@ class RouteServer:
     def refresh(self, address: Address, family: Family) -> None:
         """Tell a neighbour our table again, as it asks (RFC 2918)."""
         if address in self._sessions:
-            self._settle()
-            self._out.append(list(self.audiences.table(self.peers[address], family)))
+            self.catch_up(address)
+            self._say(self.audiences.table(self.peers[address], family))
 
     def fall_behind(self, address: Address) -> None:
         """Send a neighbour nothing more until `catch_up`: it does not read."""
@@ -161,7 +164,7 @@ class RouteServer:
         """Send a neighbour what it has missed, net."""
         if address in self._sessions:
             self._settle()
-            self._out.append(list(self.audiences.catch_up(self.peers[address])))
+            self._say(self.audiences.catch_up(self.peers[address]))
 
     def tick(self, now: float) -> None:
         """Let go of what is overdue."""
@@ -218,7 +221,7 @@ class RouteServer:
                 self.tables.originate(Family.of(prefix), pack([prefix]), originated(announcement))
         self._own = own
 
-    def _follow(self, address: Address, now: float, moving: dict[Peer, None]) -> bool:
+    def _follow(self, address: Address, now: float) -> bool:
         """Let one neighbour be what it is now; tell whether that was any work."""
         peer = self.peers.get(address)
         neighbor = self.neighbor_at(address)
@@ -235,14 +238,25 @@ class RouteServer:
             self.tables.follow(peer, neighbor, self.speaker)
         peer.neighbor = neighbor
         self._settle()
-        moving[peer] = None
+        self._moving[peer] = None
         return True
 
-    def _move(self, moving: Iterable[Peer]) -> None:
+    def _move(self) -> None:
         self._settle()
-        up = [(peer, self._sessions[peer.address]) for peer in moving if peer.address in self._sessions]
-        some = [(peer, treatment(peer.neighbor, session, self.speaker)) for peer, session in up]
-        self._out.append(list(self.audiences.move(some)))
+        moving, self._moving = self._moving, {}
+        up = [(peer, self._sessions[peer.address]) for peer in moving if self._is_up(peer)]
+        for peer, _ in up:
+            self._say(self.audiences.catch_up(peer))
+        self._say(self.audiences.move((peer, treatment(peer.neighbor, session, self.speaker)) for peer, session in up))
+
+    def _is_up(self, peer: Peer) -> bool:
+        """Tell whether this is who is up at its address: another one may be by now."""
+        return peer.address in self._sessions and self.peers.get(peer.address) is peer
+
+    def _say(self, sends: Iterable[Send]) -> None:
+        said = list(sends)
+        if said:
+            self._out.append(said)
 
     def _recover(self, peer: Peer, session: Established, now: float) -> None:
         """RFC 4724 4.2: stale routes of families that the neighbour did not preserve go at once."""
@@ -259,7 +273,7 @@ class RouteServer:
         """Turn changed tables into messages and news, then tell newcomers everything."""
         changes = self.tables.changes()
         if changes:
-            self._out.append(list(self.audiences.changes(changes)))
+            self._say(self.audiences.changes(changes))
             if self.watched:
                 self._out += [news for change in changes if (news := best(change)) is not None]
         if self._joining:
@@ -269,13 +283,11 @@ class RouteServer:
         joining, self._joining = self._joining, {}
         up = [(address, self._sessions[address]) for address in joining if address in self._sessions]
         some = [(self.peers[address], session) for address, session in up]
-        self._out.append(
-            list(
-                self.audiences.join(
-                    (peer, treatment(peer.neighbor, session, self.speaker), peer.format)
-                    for peer, session in some
-                    if peer.format is not None
-                )
+        self._say(
+            self.audiences.join(
+                (peer, treatment(peer.neighbor, session, self.speaker), peer.format)
+                for peer, session in some
+                if peer.format is not None
             )
         )
         if self.converged:
