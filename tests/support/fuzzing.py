@@ -38,6 +38,7 @@ from routing.bgp.values import Attributes, Family, Origin, Segment, SegmentType,
 from routing.bgp.vetting import is_host
 
 Parts = tuple[bytes, bytes, bytes]
+Target = Callable[[Random], None]
 T = TypeVar("T")
 
 LONGEST = 65535
@@ -217,7 +218,7 @@ def _stranger(rng: Random) -> Attribute:
 
 def fuzz_open(rng: Random) -> None:
     """An OPEN is read or refused with an OPEN Message Error; what was read can be said again."""
-    said = _tried(decode_open, spoiled(rng, encode_open(some_open(rng))[HEADER:]))
+    said = tried(decode_open, spoiled(rng, encode_open(some_open(rng))[HEADER:]))
     if isinstance(said, Notify):
         assert said.code == 2
         assert said.subcode in (0, 1, 3, 4, 6)
@@ -241,7 +242,7 @@ def fuzz_notification(rng: Random) -> None:
 def fuzz_refresh(rng: Random) -> None:
     """A ROUTE-REFRESH is read, or refused for its length."""
     body = spoiled(rng, encode_refresh(rng.choice(list(Family)), rng.randrange(4))[HEADER:])
-    asked = _tried(decode_refresh, body)
+    asked = tried(decode_refresh, body)
     if isinstance(asked, Notify):
         assert (asked.code, asked.subcode, asked.data[HEADER:]) == (7, 1, body)
         return
@@ -278,7 +279,7 @@ def fuzz_update(rng: Random) -> None:
             attributes = spoiled(rng, attributes)
         case _:
             attributes = spoiled_attributes(rng, attributes)
-    update = _tried(read, withdrawn, attributes, nlri, agreed)
+    update = tried(read, withdrawn, attributes, nlri, agreed)
     if isinstance(update, Notify):
         assert update.code == 3
         assert update.subcode in (1, 2, 4, 5, 6, 8, 9, 10, 11)
@@ -288,7 +289,7 @@ def fuzz_update(rng: Random) -> None:
         alike(update, (withdrawn, attributes, nlri), agreed)
 
 
-def _tried(call: Callable[..., T], *arguments: Any) -> T | Notify:
+def tried(call: Callable[..., T], *arguments: Any) -> T | Notify:
     """Call; what a codec may raise is an answer as well."""
     try:
         return call(*arguments)
@@ -368,7 +369,7 @@ def _redundant(octets: bytes) -> bool:
     return len(set(large)) < len(large)
 
 
-TARGETS: tuple[Callable[[Random], None], ...] = (
+TARGETS: tuple[Target, ...] = (
     fuzz_open,
     fuzz_notification,
     fuzz_refresh,
