@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from routing.bgp.hot import PrefixTable, count
-from routing.bgp.nlri import WIDTHS, each
+from routing.bgp.nlri import WIDTHS
 from routing.bgp.paths import Choice, Choices, Label, Path, path_of
 from routing.bgp.peers import Peer, named, path_asns
 from routing.bgp.values import Address, Family, Neighbor, Reason, Speaker
@@ -42,6 +42,8 @@ class Tables:
         self.ours: frozenset[int] = frozenset()
         self._choices = Choices()
         self._made = self._live = 0
+        # Of whom more may be let in than before.
+        self._roomy: dict[Peer, None] = {}
 
     # -- what neighbours say
 
@@ -53,21 +55,18 @@ class Tables:
                 self._say(peer, family, peer.variant(path, verdict), part)
             else:
                 self._say_limited(peer, family, path, part, peer.limit)
-        if peer.waiting:
-            self._admit_waiting(peer)
+        self._leaving(peer)
 
     def refuse(self, peer: Peer, family: Family, nlri: bytes) -> None:
         """Take in prefixes that are treated as withdrawn (RFC 7606), and remember that they were."""
         self._say(peer, family, peer.malformed(), nlri)
-        if peer.waiting:
-            self._admit_waiting(peer)
+        self._leaving(peer)
 
     def withdraw(self, peer: Peer, family: Family, nlri: bytes) -> None:
         """Take in a withdrawal; what was never announced is ignored."""
         for before, _, number in self.of[family].relabel(nlri, self._choices.removing(peer)):
             self._count(peer, path_of(before, peer), None, number)
-        if peer.waiting:
-            self._admit_waiting(peer)
+        self._leaving(peer)
 
     def originate(self, family: Family, nlri: bytes, path: Path | None) -> None:
         """Set or remove our own route to prefixes."""
@@ -82,12 +81,16 @@ class Tables:
         RFC 4724 4.2: what was already stale from an earlier restart is not kept a second time.
         """
         peer.stale_until = None
-        for family, label, path in self._said(peer):
+        said = self._said(peer)
+        staying = [(family, label, path) for family, label, path in said if family in kept and not path.stale]
+        # These first: what becomes stale is afterwards the same path as what was.
+        for family, label, path in said:
             if family not in kept or path.stale:
                 self._remove(peer, family, label, path)
-            else:
-                self._replace(family, label, peer.variant(path, path.reason, stale=True))
-                peer.stale_until = until
+        for family, label, path in staying:
+            self._replace(family, label, peer.variant(path, path.reason, stale=True))
+            peer.stale_until = until
+        self._leaving(peer)
 
     def end_of_rib(self, peer: Peer, family: Family) -> None:
         """Remove what the neighbour did not name again after its restart."""
@@ -100,6 +103,7 @@ class Tables:
             left = left or (path.stale and of is not family)
         if not left:
             peer.stale_until = None
+        self._leaving(peer)
 
     def expire(self, peer: Peer, now: float) -> bool:
         """Remove stale paths whose time is over; tell whether there were any."""
@@ -142,6 +146,9 @@ class Tables:
 
     def changes(self) -> list[Change]:
         """Return what changed since the last call, net; each prefix is in one change at most."""
+        for peer in self._roomy:
+            self._admit_waiting(peer)
+        self._roomy = {}
         found = [
             Change(family, before, after, nlri, number)
             for family, table in self.of.items()
@@ -184,37 +191,44 @@ class Tables:
             peer.accepted += number * (new.reason is None)
             peer.waiting += number * (new.reason is Reason.MAX_PREFIXES)
 
+    def _leaving(self, peer: Peer) -> None:
+        # Not at once: who is let in is looked for among all that wait, and messages that make room come in numbers.
+        if peer.waiting:
+            self._roomy[peer] = None
+
     def _say_limited(self, peer: Peer, family: Family, path: Path, nlri: bytes, limit: int) -> None:
         """Let in as many as the limit allows; those that were in before stay in."""
         if peer.accepted + count(nlri) <= limit:
             self._say(peer, family, path, nlri)
             return
+        over = peer.variant(path, Reason.MAX_PREFIXES)
         for label, part in self.of[family].within(nlri):
             old = path_of(label, peer)
-            if old is not None and old.reason is None:
-                self._say(peer, family, path, part)
-                continue
-            for one in each(part):
-                admitted = peer.accepted < limit
-                self._say(peer, family, peer.variant(path, None if admitted else Reason.MAX_PREFIXES), one)
+            admitted, rest = part, b""
+            if old is None or old.reason is not None:
+                admitted, rest = _first(part, limit - peer.accepted)
+            self._say(peer, family, path, admitted)
+            self._say(peer, family, over, rest)
 
     def _admit_waiting(self, peer: Peer) -> None:
-        limit = peer.received if peer.limit is None else peer.limit
-        if peer.accepted >= limit:
+        """Let in who waits while there is room."""
+        room = peer.waiting if peer.limit is None else peer.limit - peer.accepted
+        if not peer.waiting or room <= 0:
             return
         for family, label, path in self._said(peer):
-            if path.reason is Reason.MAX_PREFIXES and not path.stale:
-                self._say_limited(peer, family, peer.variant(path, None), self.of[family].of(label), limit)
+            if path.reason is Reason.MAX_PREFIXES:
+                admitted, _ = _first(self.of[family].of(label), room)
+                room -= count(admitted)
+                self._say(peer, family, peer.variant(path, None, stale=path.stale), admitted)
 
     def _rejudge(self, peer: Peer, family: Family, path: Path, nlri: bytes) -> None:
         """Put the new verdict in the place of the old; the limit counts from nothing."""
         if path.reason is None and peer.limit is not None:
             room = max(0, peer.limit - peer.accepted)
-            head, rest = _first(nlri, room)
+            nlri, rest = _first(nlri, room)
             over = peer.variant(path, Reason.MAX_PREFIXES, stale=path.stale)
             self.of[family].relabel(rest, self._choices.setting(over))
             peer.waiting += count(rest)
-            nlri = head
         self.of[family].relabel(nlri, self._choices.setting(path))
         peer.accepted += count(nlri) * (path.reason is None)
 
@@ -237,5 +251,8 @@ class Tables:
 
 def _first(nlri: bytes, number: int) -> tuple[bytes, bytes]:
     """Cut after so many prefixes."""
-    head = b"".join(each(nlri)[:number])
-    return head, nlri[len(head) :]
+    at = 0
+    while number > 0 and at < len(nlri):
+        at += 1 + (nlri[at] + 7) // 8
+        number -= 1
+    return nlri[:at], nlri[at:]
