@@ -100,6 +100,7 @@ class RouteServer:
                 yield
         # First what the new verdicts change, by the old export; then what the new export changes, for all alike at once.
         self._move()
+        self._name()
         self._await(now)
 
     def session_up(self, address: Address, session: Established, format_: Format, now: float) -> bool:
@@ -212,7 +213,7 @@ class RouteServer:
         self._fixed = {n.address: n for n in speaker.neighbors if n.address is not None}
         ranges = [n for n in speaker.neighbors if n.range is not None and n.address is None]
         self._ranges = sorted(ranges, key=lambda n: n.range.prefixlen if n.range else 0, reverse=True)
-        self.tables.name(frozenset(n.asn for n in speaker.neighbors if n.asn != speaker.asn))
+        self._name()
         own = {announcement.prefix: announcement for announcement in speaker.announcements}
         for prefix in self._own.keys() - own.keys():
             self.tables.originate(Family.of(prefix), pack([prefix]), None)
@@ -220,6 +221,11 @@ class RouteServer:
             if self._own.get(prefix) != announcement:
                 self.tables.originate(Family.of(prefix), pack([prefix]), originated(announcement))
         self._own = own
+
+    def _name(self) -> None:
+        """Tell the tables all AS numbers of neighbours, those included that have yet to learn that they are none."""
+        neighbors = (*self.speaker.neighbors, *(peer.neighbor for peer in self.peers.values()))
+        self.tables.name(frozenset(n.asn for n in neighbors if n.asn != self.speaker.asn))
 
     def _follow(self, address: Address, now: float) -> bool:
         """Let one neighbour be what it is now; tell whether that was any work."""
