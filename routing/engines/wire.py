@@ -1,19 +1,35 @@
 """The port of the engines as JSON lines: what goes over the Unix socket between the daemon and an engine's process.
 
 Called by both ends. A request is `{"id", "method", ...}`, its answer `{"id", "result"}` or `{"id", "error"}`; once
-`watch` was asked for, batches `{"events": [...]}` come as well. Pure.
+`watch` was asked for, batches `{"events": [...]}` come as well. Lists come in parts before, `{"id", "part"}`. Pure.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ipaddress import ip_address, ip_network
 from typing import Any
 
 from routing.bgp import codec
-from routing.bgp.values import Reason
+from routing.bgp.values import Attributes, Reason
 from routing.engines.engine import Best, Event, Lost, RouteView, Session, SessionState, SessionView, Synced
 
 Json = dict[str, Any]
+
+
+class Shared:
+    """Reads attribute sets; equal ones in a row are one object: a table has many prefixes for each."""
+
+    def __init__(self) -> None:
+        """Nothing was read yet."""
+        self._data: Json | None = None
+        self._attributes: Attributes | None = None
+
+    def __call__(self, data: Json) -> Attributes:
+        """Read the next one."""
+        if self._attributes is None or data != self._data:
+            self._data, self._attributes = data, codec.attributes_from_json(data)
+        return self._attributes
 
 
 def event_to_json(event: Event) -> Json:
@@ -34,11 +50,11 @@ def event_to_json(event: Event) -> Json:
     return {"kind": "synced"}
 
 
-def event_from_json(data: Json) -> Event:
-    """Read one event."""
+def event_from_json(data: Json, read: Callable[[Json], Attributes] = codec.attributes_from_json) -> Event:
+    """Read one event, its attributes by `read`."""
     match data["kind"]:
         case "best":
-            attributes = None if data["attributes"] is None else codec.attributes_from_json(data["attributes"])
+            attributes = None if data["attributes"] is None else read(data["attributes"])
             return Best(ip_network(data["prefix"]), attributes, data["neighbor"])
         case "session":
             state = SessionState(data["state"])
@@ -91,14 +107,14 @@ def route_to_json(view: RouteView) -> Json:
     }
 
 
-def route_from_json(data: Json) -> RouteView:
-    """Read the view of one path."""
+def route_from_json(data: Json, read: Callable[[Json], Attributes] = codec.attributes_from_json) -> RouteView:
+    """Read the view of one path, its attributes by `read`."""
     return RouteView(
         **data
         | {
             "prefix": ip_network(data["prefix"]),
             "address": codec.address_or_none(data["address"]),
-            "attributes": codec.attributes_from_json(data["attributes"]),
+            "attributes": read(data["attributes"]),
             "reason": None if data["reason"] is None else Reason(data["reason"]),
         }
     )

@@ -40,3 +40,16 @@ def test_views_come_back_as_they_went() -> None:
         RouteView(PREFIX, "local", None, ATTRIBUTES),
     ):
         assert wire.route_from_json(json.loads(json.dumps(wire.route_to_json(route)))) == route
+
+
+def test_equal_attributes_in_a_row_are_one_object() -> None:
+    """A table has many prefixes for each attribute set."""
+    other = Attributes(next_hop=ADDRESS, med=1)
+    told = [Best(PREFIX, ATTRIBUTES, "n"), Best(PREFIX, ATTRIBUTES, "m"), Best(PREFIX, other), Best(PREFIX, None)]
+    read = wire.Shared()
+    back = [wire.event_from_json(json.loads(json.dumps(wire.event_to_json(event))), read) for event in told]
+    assert back == told
+    first, second, *_ = back
+    assert isinstance(first, Best)
+    assert isinstance(second, Best)
+    assert first.attributes is second.attributes
