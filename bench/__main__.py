@@ -1,4 +1,7 @@
-"""`python -m bench [--json] [--rounds N] [fib] [flows] [rules] [lab]`: measurements beside what one would use instead."""
+"""`python -m bench [--json] [--rounds N] [SUITE ...]`: measurements beside what one would use instead.
+
+Suites: fib, flows, rules, lab; of the route server's engine: verify, routes, many, delay, reload.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import Any
 
 from appliance.panel.tables import console, table
 from bench import fib, flows, lab, rules
+from bench.bgp import delay, many, reload, routes, verify
 
 Rows = list[dict[str, Any]]
 
@@ -18,6 +22,11 @@ SUITES: dict[str, tuple[str, Callable[[int], Rows]]] = {
     "fib": ("Routes into the kernel, and failing them over", fib.run),
     "flows": ("One flow's instruction, and what the fast path costs", flows.run),
     "rules": ("Rules: what they cost a packet, and the kernel", rules.run),
+    "verify": ("Route servers: does each say what it should?", verify.run),
+    "routes": ("Route servers: a day's work", routes.run),
+    "many": ("Route servers: a thousand clients", many.run),
+    "delay": ("Route servers: how soon the last client knows", delay.run),
+    "reload": ("Route servers: a change of policy", reload.run),
     "lab": ("The zone of labs/az: seconds", lab.run),
 }
 

@@ -1,0 +1,1 @@
+"""Route servers side by side: what tells them the same, asks the same of them and measures them alike."""
