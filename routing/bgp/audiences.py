@@ -10,23 +10,20 @@ it was sent; which prefixes have changed for it meanwhile, and what they were be
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from routing.bgp.attributes import encode
-from routing.bgp.decision import rank
+from routing.bgp.audience import Audience
 from routing.bgp.filters import ExportFilter
 from routing.bgp.hot import PrefixFilter, PrefixTable
 from routing.bgp.hot import count as _count
 from routing.bgp.nlri import WIDTHS, each
-from routing.bgp.peers import Peer
 from routing.bgp.values import Family
 
 if TYPE_CHECKING:
-    from ipaddress import IPv4Address
-
     from routing.bgp.export import Exporter, Treatment
-    from routing.bgp.paths import Label, Path
+    from routing.bgp.paths import Label
+    from routing.bgp.peers import Peer
     from routing.bgp.tables import Change, Tables
     from routing.bgp.update import Format
 
@@ -40,40 +37,6 @@ class Send(NamedTuple):
     octets: bytes | None
     nlri: bytes
     format: Format
-
-
-@dataclass(slots=True, eq=False)
-class Audience:
-    """Neighbours that are up and differ in nothing that an export depends on, except which paths are their own.
-
-    `roster` holds all members: one object as long as nobody comes or goes. `told` counts the routes that a member has been
-    sent and not withdrawn since the audience was made, whatever was withheld from it.
-    """
-
-    filter: ExportFilter
-    treatment: Treatment
-    format: Format
-    members: dict[Peer, None] = field(default_factory=dict)
-    by_asn: dict[int, dict[Peer, None]] = field(default_factory=dict)
-    by_router_id: dict[IPv4Address, dict[Peer, None]] = field(default_factory=dict)
-    roster: tuple[Peer, ...] = ()
-    told: int = 0
-
-    def add(self, peers: Iterable[Peer]) -> None:
-        """Take neighbours in."""
-        for peer in peers:
-            self.members[peer] = None
-            self.by_asn.setdefault(peer.neighbor.asn, {})[peer] = None
-            self.by_router_id.setdefault(peer.router_id, {})[peer] = None
-        self.roster = tuple(self.members)
-
-    def discard(self, peer: Peer) -> None:
-        """Let a neighbour go."""
-        if self.members.pop(peer, self) is self:
-            return
-        self.roster = tuple(self.members)
-        self.by_asn[peer.neighbor.asn].pop(peer)
-        self.by_router_id[peer.router_id].pop(peer)
 
 
 @dataclass(slots=True, eq=False)
@@ -142,19 +105,24 @@ class Audiences:
 
     # -- what they are told
 
-    def changes(self, changes: Iterable[Change]) -> Iterator[Send]:
+    def changes(self, family: Family, changes: Iterable[Change]) -> list[Send]:
         """Tell everybody what changed."""
-        audiences = [audience for audience in self._audiences.values() if audience.members]
+        sends: list[Send] = []
+        audiences = [
+            (audience, audience.filter.allowed)
+            for audience in self._audiences.values()
+            if audience.members and family in audience.treatment.families
+        ]
         for change in changes:
-            for audience in audiences:
-                if change.family in audience.treatment.families:
-                    part = audience.filter.allowed(change.family, change.nlri)
-                    if part:
-                        number = change.count if part is change.nlri else _count(part)
-                        yield from self._tell(audience, change, part, number)
+            nlri = change[2]
+            for audience, allowed in audiences:
+                part = allowed(family, nlri)
+                if part:
+                    self._tell(sends, audience, family, change, part)
             for missed in self._behind.values():
-                if change.family in missed:
-                    _note(missed[change.family], change)
+                if family in missed:
+                    _note(missed[family], change)
+        return sends
 
     def table(self, peer: Peer, family: Family) -> Iterator[Send]:
         """Tell one neighbour, who is not behind, everything of a family again, as it asks (RFC 2918)."""
@@ -168,24 +136,26 @@ class Audiences:
             self._part(peer, place.audience)
             self._behind[peer] = {family: PrefixTable(WIDTHS[family]) for family in place.audience.treatment.families}
 
-    def catch_up(self, peer: Peer) -> Iterator[Send]:
+    def catch_up(self, peer: Peer) -> list[Send]:
         """Tell a neighbour what it has missed, net, and count it in again."""
         behind = self._behind.pop(peer, None)
         if behind is None:
-            return
+            return []
         place = self._places[peer]
         # It may have gone while its last member was behind.
         audience = self._audience(place.audience.filter, place.audience.treatment, place.audience.format)
         place.extra -= audience.told
+        sends: list[Send] = []
         for family, missed in behind.items():
             for label, _ in missed.labels():
                 before = None if isinstance(label, Missing) else label
                 for after, nlri in self._tables.of[family].within(missed.of(label)):
                     part = audience.filter.allowed(family, nlri)
                     if part:
-                        yield from self._tell_one(audience, peer, (before, after), family, part)
+                        self._tell_one(sends, audience, peer, family, (before, after, part, _count(part)))
         place.audience = audience
         audience.add((peer,))
+        return sends
 
     # -- how
 
@@ -193,23 +163,23 @@ class Audiences:
         key = (allowed.key, treatment, format_)
         found = self._audiences.get(key)
         if found is None:
-            found = self._audiences[key] = Audience(allowed, treatment, format_)
+            found = self._audiences[key] = Audience(self._exporter, allowed, treatment, format_)
         return found
 
     def _move(self, old: Audience, new: Audience, peers: tuple[Peer, ...]) -> Iterator[Send]:
         members = dict.fromkeys(peers)
         told = {peer: self.advertised(peer) for peer in peers}
+        gained = 0
         for family, label, nlri in self._all():
-            had, has = old.filter.allowed(family, nlri), new.filter.allowed(family, nlri)
-            concerned = tuple(peer for peer in self._concerned(old, label.ranked) if peer in members)
-            before, after = self._ordinary(label, old, family), self._ordinary(label, new, family)
-            change = _gain((before, had), (after, has))
-            for peer in peers if change else ():
-                told[peer] += change
-            yield from _difference(peers, concerned, family, (before, had), (after, has), new.format)
+            had, has = (old.filter.allowed(family, nlri)), new.filter.allowed(family, nlri)
+            before, after = (_said(old, label, family), had), (_said(new, label, family), has)
+            concerned = tuple(peer for peer in old.concerned(label) if peer in members)
+            gain = _gain(before, after)
+            gained += gain
+            yield from _difference(peers, concerned, family, before, after, new.format)
             for peer in concerned:
-                mine = (self._special(label, peer, old, family), had), (self._special(label, peer, new, family), has)
-                told[peer] += _gain(*mine) - change
+                mine = (_said_to(old, peer, label, family), had), (_said_to(new, peer, label, family), has)
+                told[peer] += _gain(*mine) - gain
                 yield from _difference((peer,), (), family, *mine, new.format)
         for peer in peers:
             self._part(peer, old)
@@ -217,7 +187,7 @@ class Audiences:
         new = self._audience(new.filter, new.treatment, new.format)
         new.add(peers)
         for peer in peers:
-            self._places[peer] = Place(new, told[peer] - new.told)
+            self._places[peer] = Place(new, told[peer] + gained - new.told)
 
     def _part(self, peer: Peer, audience: Audience) -> None:
         audience.discard(peer)
@@ -233,102 +203,64 @@ class Audiences:
     def _table(
         self, audience: Audience, peers: tuple[Peer, ...], only: Family | None = None, *, first: bool = False
     ) -> Iterator[Send]:
-        """Tell some members of an audience everything (of one family)."""
+        """Tell some members of an audience everything (of one family); `first`: they have been sent nothing."""
+        members, total = dict.fromkeys(peers), 0
         for family, label, nlri in self._all():
             if family not in audience.treatment.families or only not in (None, family):
                 continue
             part = audience.filter.allowed(family, nlri)
             if not part:
                 continue
-            concerned = tuple(peer for peer in self._concerned(audience, label.ranked) if peer in peers)
-            octets = self._ordinary(label, audience, family)
+            number = _count(part)
+            concerned = tuple(peer for peer in audience.concerned(label) if peer in members)
+            octets = audience.said(label, family)
+            total += number * (octets is not None)
             if octets is not None and len(concerned) < len(peers):
                 yield Send(peers, concerned, family, octets, part, audience.format)
-            for peer in peers if first else ():
-                self._places[peer].extra += (octets is not None and peer not in concerned) * _count(part)
             for peer in concerned:
-                special = self._special(label, peer, audience, family)
+                special = audience.said_to(peer, label, family)
+                self._places[peer].extra += first * number * ((special is not None) - (octets is not None))
                 if special is not None:
-                    self._places[peer].extra += first * _count(part)
                     yield Send((peer,), (), family, special, part, audience.format)
+        for peer in peers if first else ():
+            self._places[peer].extra += total
 
-    def _tell(self, audience: Audience, change: Change, nlri: bytes, number: int) -> Iterator[Send]:
-        before, after, family = change.before, change.after, change.family
-        old = None if before is None else self._ordinary(before, audience, family)
-        new = None if after is None else self._ordinary(after, audience, family)
-        concerned: dict[Peer, None] = {}
-        if before is not None:
-            concerned |= self._concerned(audience, before.ranked)
-        if after is not None:
-            concerned |= self._concerned(audience, after.ranked)
+    def _tell(self, sends: list[Send], audience: Audience, family: Family, change: Change, part: bytes) -> None:
+        before, after, nlri, number = change
+        if part is not nlri:
+            number = _count(part)
+        old, new = audience.said(before, family), audience.said(after, family)
+        concerned = audience.concerned(before, after)
         if old != new and len(concerned) < len(audience.roster):
-            yield Send(audience.roster, tuple(concerned), family, new, nlri, audience.format)
+            sends.append(Send(audience.roster, concerned, family, new, part, audience.format))
         difference = ((new is not None) - (old is not None)) * number
         audience.told += difference
         for peer in concerned:
             self._places[peer].extra -= difference
-            yield from self._tell_one(audience, peer, (before, after), family, nlri)
+            if before is not None or after.source is not peer:  # type: ignore[union-attr] # one of them is a label
+                self._tell_one(sends, audience, peer, family, (before, after, part, number))
 
-    def _tell_one(
-        self, audience: Audience, peer: Peer, labels: tuple[Label | None, Label | None], family: Family, nlri: bytes
-    ) -> Iterator[Send]:
-        old, new = (None if label is None else self._special(label, peer, audience, family) for label in labels)
+    def _tell_one(self, sends: list[Send], audience: Audience, peer: Peer, family: Family, change: Change) -> None:
+        before, after, nlri, number = change
+        old, new = audience.said_to(peer, before, family), audience.said_to(peer, after, family)
         if old == new:
             return
-        change = (new is not None) - (old is not None)
-        if change:
-            self._places[peer].extra += change * _count(nlri)
-        yield Send((peer,), (), family, new, nlri, audience.format)
+        self._places[peer].extra += ((new is not None) - (old is not None)) * number
+        sends.append(Send((peer,), (), family, new, nlri, audience.format))
 
-    def _concerned(self, audience: Audience, paths: Iterable[Path]) -> dict[Peer, None]:
-        """Return the members that one of the accepted paths may be withheld from."""
-        found: dict[Peer, None] = {}
-        for path in paths:
-            if path.source in audience.members:
-                found[path.source] = None  # type: ignore[index] # our own routes have no member as source
-            for asn in path.avoid:
-                found.update(audience.by_asn.get(asn, ()))
-            if not self._exporter.transparent and path.attributes.originator_id is not None:
-                found.update(audience.by_router_id.get(path.attributes.originator_id, ()))
-        return found
 
-    def _ordinary(self, label: Label, audience: Audience, family: Family) -> bytes | None:
-        """Return what a member is sent from whom no path is withheld, None if nothing."""
-        return self._best(self._exporter.candidates(label.ranked), audience, family)
+def _said(audience: Audience, label: Label, family: Family) -> bytes | None:
+    return audience.said(label, family) if family in audience.treatment.families else None
 
-    def _special(self, label: Label, peer: Peer, audience: Audience, family: Family) -> bytes | None:
-        """Return what exactly this member is sent, None if nothing."""
-        candidates = self._exporter.candidates(label.ranked)
-        allowed = [path for path in candidates if not self._exporter.withheld(path, peer)]
-        return self._best(allowed if len(allowed) == len(candidates) else rank(allowed), audience, family)
 
-    def _best(self, paths: tuple[Path, ...] | list[Path], audience: Audience, family: Family) -> bytes | None:
-        if family not in audience.treatment.families:
-            return None
-        said = [octets for path in paths if (octets := self._octets(path, audience.treatment, family)) is not None]
-        if len(said) == len(paths):
-            return said[0] if said else None
-        # Without some of the paths the order may be another one (`rank`).
-        sayable = rank([path for path in paths if self._octets(path, audience.treatment, family) is not None])
-        return self._octets(sayable[0], audience.treatment, family) if sayable else None
-
-    def _octets(self, path: Path, treatment: Treatment, family: Family) -> bytes | None:
-        """Return a path's attributes as they are said to those treated so; None: they are not told of it."""
-        if self._exporter.transparent and path.source is not None:
-            return path.octets if treatment.can_say(path.next_hop, family) else None
-        if path.sent is None:
-            path.sent = {}
-        key = (treatment, family)
-        if key not in path.sent:
-            attributes = self._exporter.attributes(path, treatment, family)
-            path.sent[key] = None if attributes is None else encode(attributes, family)
-        return path.sent[key]
+def _said_to(audience: Audience, peer: Peer, label: Label, family: Family) -> bytes | None:
+    return audience.said_to(peer, label, family) if family in audience.treatment.families else None
 
 
 def _note(missed: PrefixTable[Label | Missing], change: Change) -> None:
     """Keep what prefixes were before, unless something is kept already."""
-    before = MISSING if change.before is None else change.before
-    missed.relabel(change.nlri, lambda known: before if known is None else known)
+    before = MISSING if change[0] is None else change[0]
+    missed.relabel(change[2], lambda known: before if known is None else known)
     missed.take_changes()
 
 

@@ -55,9 +55,10 @@ class Treatment:
             self.extended_next_hop and family is Family.IPV4 and Family.of(next_hop) is Family.IPV6
         )
 
-    def can_say(self, next_hop: bytes, family: Family) -> bool:
-        """Tell whether the session can say this next hop, packed, for a prefix of the family."""
-        return len(next_hop) == _OCTETS[family] or (self.extended_next_hop and family is Family.IPV4)
+    def next_hop_lengths(self, family: Family) -> frozenset[int]:
+        """Return how many octets a next hop may have that the session can say for a prefix of the family."""
+        extended = self.extended_next_hop and family is Family.IPV4
+        return frozenset({_OCTETS[family], 16} if extended else {_OCTETS[family]})
 
     def carries(self, attributes: Attributes, family: Family) -> bool:
         """Tell whether the session can say this next hop for a prefix of the family."""

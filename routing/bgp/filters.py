@@ -43,7 +43,10 @@ prefix_filter = _filters.of
 
 
 class ExportFilter:
-    """An export policy, compiled; the empty one lets nothing out (RFC 8212). Equal if they let out the same for one reason."""
+    """An export policy, compiled; the empty one lets nothing out (RFC 8212).
+
+    `key` is what policies have in common that let out the same.
+    """
 
     __slots__ = ("_accept", "_never", "key")
 
@@ -51,11 +54,8 @@ class ExportFilter:
         """Compile it."""
         self._accept = {family: prefix_filter(policy.accept, family) for family in Family}
         self._never = {family: prefix_filter(policy.never, family) for family in Family}
-        #: What policies have in common that let out the same.
         self.key = (*self._accept.values(), *self._never.values())
 
     def allowed(self, family: Family, nlri: bytes) -> bytes:
         """Return the prefixes that may go out; the same object if all may."""
-        good, _ = self._accept[family].split(nlri)
-        _, rest = self._never[family].split(good)
-        return rest
+        return self._never[family].split(self._accept[family].split(nlri)[0])[1]

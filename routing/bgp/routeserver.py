@@ -277,11 +277,10 @@ class RouteServer:
 
     def _settle(self) -> None:
         """Turn changed tables into messages and news, then tell newcomers everything."""
-        changes = self.tables.changes()
-        if changes:
-            self._say(self.audiences.changes(changes))
+        for family, changes in self.tables.changes():
+            self._say(self.audiences.changes(family, changes))
             if self.watched:
-                self._out += [news for change in changes if (news := best(change)) is not None]
+                self._out += [news for change in changes if (news := best(family, change)) is not None]
         if self._joining:
             self._join()
 
@@ -319,13 +318,14 @@ class RouteServer:
             self.peers.pop(peer.address, None)
 
 
-def best(change: Change) -> Bests | None:
+def best(family: Family, change: Change) -> Bests | None:
     """Say which path is the best now, if another one was, or the same one says something else."""
-    before = change.before.ranked[:1] if change.before is not None else ()
-    after = change.after.ranked[:1] if change.after is not None else ()
-    if [(path.octets, taught_by(path)) for path in before] == [(path.octets, taught_by(path)) for path in after]:
+    before, after, nlri, _ = change
+    old = before.ranked[:1] if before is not None else ()
+    new = after.ranked[:1] if after is not None else ()
+    if [(path.octets, taught_by(path)) for path in old] == [(path.octets, taught_by(path)) for path in new]:
         return None
-    return Bests(change.family, change.nlri, after[0] if after else None)
+    return Bests(family, nlri, new[0] if new else None)
 
 
 def taught_by(path: Path) -> str:

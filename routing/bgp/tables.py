@@ -9,7 +9,6 @@ End-of-RIB, or their time is over.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from routing.bgp.hot import PrefixTable, count
 from routing.bgp.nlri import WIDTHS
@@ -21,15 +20,8 @@ from routing.bgp.values import Address, Family, Neighbor, Reason, Speaker
 _SWEEP = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """Prefixes whose label was `before` and is `after`."""
-
-    family: Family
-    before: Label | None
-    after: Label | None
-    nlri: bytes
-    count: int
+#: Label before, label after, prefixes, how many.
+Change = tuple[Label | None, Label | None, bytes, int]
 
 
 class Tables:
@@ -144,17 +136,13 @@ class Tables:
 
     # -- what is asked
 
-    def changes(self) -> list[Change]:
+    def changes(self) -> list[tuple[Family, list[Change]]]:
         """Return what changed since the last call, net; each prefix is in one change at most."""
         for peer in self._roomy:
             self._admit_waiting(peer)
         self._roomy = {}
-        found = [
-            Change(family, before, after, nlri, number)
-            for family, table in self.of.items()
-            for before, after, nlri, number in table.take_changes()
-        ]
-        self._made += len(found)
+        found = [(family, changes) for family, table in self.of.items() if (changes := table.take_changes())]
+        self._made += sum(len(changes) for _, changes in found)
         if self._made > max(_SWEEP, self._live):
             self._sweep()
         return found

@@ -19,6 +19,9 @@ class Family(Enum):
     IPV4 = (1, 1)
     IPV6 = (2, 1)
 
+    #: There is one of each. Enum would hash the name, in Python, at every look-up.
+    __hash__ = object.__hash__
+
     @classmethod
     def of(cls, prefix: Network | Address) -> Family:
         """Return the family of a prefix or an address."""

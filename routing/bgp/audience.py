@@ -1,0 +1,126 @@
+"""Neighbours for whom everything reads the same, and what a label reads like to them.
+
+Called by `routing.bgp.audiences`. Pure. They differ in nothing that an export depends on, except which paths are their own or
+name them: `concerned` says who that is, and `said_to` what such a one is told instead.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from routing.bgp.attributes import encode
+from routing.bgp.decision import rank
+from routing.bgp.paths import Label, Path
+from routing.bgp.values import Family
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from ipaddress import IPv4Address
+
+    from routing.bgp.export import Exporter, Treatment
+    from routing.bgp.filters import ExportFilter
+    from routing.bgp.peers import Peer
+    from routing.bgp.update import Format
+
+
+class Audience:
+    """Neighbours that are up, have one export policy, are treated alike and written to in one format.
+
+    `roster` holds all members: one object as long as nobody comes or goes. `told` counts the routes that a member has been
+    sent and not withdrawn since the audience was made, whatever was withheld from it.
+    """
+
+    def __init__(self, exporter: Exporter, allowed: ExportFilter, treatment: Treatment, format_: Format) -> None:
+        """Begin without members."""
+        self.filter, self.treatment, self.format = allowed, treatment, format_
+        self.members: dict[Peer, None] = {}
+        self.roster: tuple[Peer, ...] = ()
+        self.told = 0
+        self._exporter = exporter
+        self._by_asn: dict[int, dict[Peer, None]] = {}
+        self._by_router_id: dict[IPv4Address, dict[Peer, None]] = {}
+        self._concern: dict[tuple[Peer | None, frozenset[int]], tuple[Peer, ...]] = {}
+        self._hops = {family: treatment.next_hop_lengths(family) for family in treatment.families}
+
+    def add(self, peers: Iterable[Peer]) -> None:
+        """Take neighbours in."""
+        for peer in peers:
+            self.members[peer] = None
+            self._by_asn.setdefault(peer.neighbor.asn, {})[peer] = None
+            self._by_router_id.setdefault(peer.router_id, {})[peer] = None
+        self._changed()
+
+    def discard(self, peer: Peer) -> None:
+        """Let a neighbour go."""
+        if self.members.pop(peer, self) is self:
+            return
+        self._by_asn[peer.neighbor.asn].pop(peer)
+        self._by_router_id[peer.router_id].pop(peer)
+        self._changed()
+
+    def _changed(self) -> None:
+        self.roster = tuple(self.members)
+        self._concern = {}
+
+    def said(self, label: Label | None, family: Family) -> bytes | None:
+        """Return what a member is told from whom no path is withheld: attributes, None if nothing."""
+        if label is None:
+            return None
+        if label.__class__ is Path and self._exporter.transparent and label.source is not None:
+            # What nearly every label of a route server is.
+            return label.octets if label.reason is None and len(label.next_hop) in self._hops[family] else None
+        return self._best(self._exporter.candidates(label.ranked), family)
+
+    def said_to(self, peer: Peer, label: Label | None, family: Family) -> bytes | None:
+        """Return what exactly this member is told."""
+        if label is None:
+            return None
+        candidates = self._exporter.candidates(label.ranked)
+        allowed = [path for path in candidates if not self._exporter.withheld(path, peer)]
+        return self._best(allowed if len(allowed) == len(candidates) else rank(allowed), family)
+
+    def concerned(self, *labels: Label | None) -> tuple[Peer, ...]:
+        """Return the members that one of the accepted paths of these labels may be withheld from."""
+        paths = [path for label in labels if label is not None for path in label.ranked]
+        if len(paths) == 1:
+            return self._concerned(paths[0])
+        return tuple(dict.fromkeys(peer for path in paths for peer in self._concerned(path)))
+
+    def _concerned(self, path: Path) -> tuple[Peer, ...]:
+        if not self._exporter.transparent:
+            return tuple(self._withheld_from(path))
+        key = path.source, path.avoid
+        found = self._concern.get(key)
+        if found is None:
+            found = self._concern[key] = tuple(self._withheld_from(path))
+        return found
+
+    def _withheld_from(self, path: Path) -> dict[Peer, None]:
+        found: dict[Peer, None] = {}
+        if path.source is not None and path.source in self.members:
+            found[path.source] = None
+        for asn in path.avoid:
+            found.update(self._by_asn.get(asn, ()))
+        if not self._exporter.transparent and path.attributes.originator_id is not None:
+            found.update(self._by_router_id.get(path.attributes.originator_id, ()))
+        return found
+
+    def _best(self, paths: Sequence[Path], family: Family) -> bytes | None:
+        said = [octets for path in paths if (octets := self._octets(path, family)) is not None]
+        if len(said) == len(paths):
+            return said[0] if said else None
+        # Without some of the paths the order may be another one (`rank`).
+        sayable = rank([path for path in paths if self._octets(path, family) is not None])
+        return self._octets(sayable[0], family) if sayable else None
+
+    def _octets(self, path: Path, family: Family) -> bytes | None:
+        """Return a path's attributes as they are said here; None: there is no saying it."""
+        if self._exporter.transparent and path.source is not None:
+            return path.octets if len(path.next_hop) in self._hops[family] else None
+        if path.sent is None:
+            path.sent = {}
+        key = (self.treatment, family)
+        if key not in path.sent:
+            attributes = self._exporter.attributes(path, self.treatment, family)
+            path.sent[key] = None if attributes is None else encode(attributes, family)
+        return path.sent[key]
