@@ -1,8 +1,9 @@
 # The ways in. Every target sets up first what it needs; what is up to date is not done again.
-#   make setup   Debian packages, .venv, the client of gobgpd, BPF objects
+#   make setup   Debian packages, .venv, the client of gobgpd, BPF objects, the C form of routing.bgp.hot
 #   make lint    everything that judges the code without running it
 #   make test    all tests (needs root: they make namespaces), several at once; ARGS="-k words" picks some, WORKERS=0 in turn
 #   make test-fast   those that start no router and no zone: a minute
+#   make test-sanitized   the C form under the sanitizers of the compiler
 #   make soak    ten thousand commits beside live flows, and long random walks; SEED=n repeats a walk
 #   make bench   measurements beside what one would use instead
 #   make lab     a zone of namespaces on this machine; make lab-down removes it
@@ -14,7 +15,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-builtin-rules
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := setup
-.PHONY: setup system venv stubs bpf compiled lint test test-fast bench lab lab-down requirements clean
+.PHONY: setup system venv stubs bpf hot compiled lint test test-fast test-sanitized bench lab lab-down requirements clean
 
 PYTHON ?= /usr/bin/python3
 ARGS ?=
@@ -29,10 +30,12 @@ export PYTHONDONTWRITEBYTECODE :=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 MULTIARCH := $(shell uname -m)-linux-gnu
+PYTHON_HEADERS = $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')
+HOT_TESTS := $(addprefix tests/unit/routing/bgp/test_,nlri.py table.py scan.py encode.py hot.py)
 BPF_HEADERS := $(wildcard appliance/kernel/bpf/*.h)
 BPF_OBJECTS := $(patsubst %.c,%.o,$(wildcard appliance/kernel/bpf/*.bpf.c bench/bpf/*.bpf.c))
 
-setup: system venv stubs bpf
+setup: system venv stubs bpf hot
 
 system:
 	@tools/setup.sh
@@ -56,6 +59,9 @@ stubs: venv
 
 bpf: $(BPF_OBJECTS)
 
+hot: venv
+	@$(BIN)/python hatch_build.py
+
 # Before several processes at once find that it is not.
 compiled: | setup
 	@$(BIN)/python -m compileall -q appliance routing services tests/support
@@ -64,7 +70,7 @@ compiled: | setup
 	clang -O2 -g -Wall -target bpf -I/usr/include/$(MULTIARCH) -c $< -o $@
 
 # One target each, so that `make -k lint` says everything at once.
-LINTERS := lint-rules lint-format lint-types lint-layers lint-test-names
+LINTERS := lint-rules lint-format lint-types lint-layers lint-test-names lint-c
 .PHONY: $(LINTERS)
 
 lint: $(LINTERS)
@@ -86,6 +92,9 @@ lint-layers:
 lint-test-names:
 	$(BIN)/python tests/filename_matching.py
 
+lint-c:
+	clang -fsyntax-only -Wall -Wextra -Wshadow -Wconversion -Werror -isystem $(PYTHON_HEADERS) $(wildcard routing/bgp/*.c)
+
 # What up1 of the lab announces; made here so that containerlab finds it too.
 FEED := labs/az/up1/feed.conf
 
@@ -98,6 +107,13 @@ test: setup compiled $(FEED)
 
 test-fast: setup compiled
 	$(BIN)/python -m pytest -n $(WORKERS) tests/unit tests/contract tests/sequences $(ARGS)
+
+# The library of the address sanitizer must be the first there is. Python leaks on purpose when it ends.
+test-sanitized: setup
+	@$(BIN)/python hatch_build.py .setup/sanitized -g -fsanitize=address,undefined -fno-sanitize-recover
+	LD_PRELOAD=$$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
+		$(BIN)/python -c 'import sys, routing.bgp as b; b.__path__.insert(0, ".setup/sanitized"); import pytest; \
+		sys.exit(pytest.main(sys.argv[1:]))' $(HOT_TESTS) $(ARGS)
 
 COMMITS ?= 10000
 STEPS ?= 3000
@@ -129,7 +145,7 @@ requirements: system
 	$(COMPILE) --output-file requirements-dev.txt requirements-dev.in
 
 clean:
-	rm -rf .venv .setup/pip-tools dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
-	rm -f appliance/kernel/bpf/*.bpf.o bench/bpf/*.bpf.o
+	rm -rf .venv .setup/pip-tools .setup/sanitized dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -f appliance/kernel/bpf/*.bpf.o bench/bpf/*.bpf.o routing/bgp/_hot*.so
 	find routing/engines/gobgp_api -mindepth 1 ! -name __init__.py -delete
 	find appliance routing services tests tools bench -name __pycache__ -type d -prune -exec rm -rf {} +

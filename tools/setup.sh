@@ -13,6 +13,7 @@ readonly PACKAGES=(
     golang-github-osrg-gobgp-dev                # the protos from which the client of gobgpd is generated
     nftables libnftables1 conntrack             # rules and flow records
     iptables                                    # measured beside by bench/rules.py, used by nothing
+    gcc python3-dev                             # the C form of routing.bgp.hot
     clang llvm libbpf-dev libbpf1 bpftool       # the flow cache: built, loaded, looked at
     tcpdump ethtool iproute2 iputils-ping netcat-openbsd procps
 )

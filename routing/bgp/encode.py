@@ -29,7 +29,7 @@ _REACH_SIZE: Final = 5  # of a MP_REACH_NLRI without next hop and NLRI
 _HEADER = struct.Struct(">16sHBHH")
 
 
-def announce(octets: bytes, nlri: bytes, limit: int) -> bytes:
+def announce(octets: bytes, nlri: bytes, limit: int, /) -> bytes:
     """Return the messages that announce `nlri` with an attribute set, each of at most `limit` octets."""
     _check_limit(limit)
     if octets[1:2] == bytes((MP_REACH_NLRI,)):
@@ -44,7 +44,7 @@ def announce(octets: bytes, nlri: bytes, limit: int) -> bytes:
     )
 
 
-def withdraw(family: int, nlri: bytes, limit: int) -> bytes:
+def withdraw(family: int, nlri: bytes, limit: int, /) -> bytes:
     """Return the messages that withdraw `nlri` of a family (AFI << 8 | SAFI), each of at most `limit` octets."""
     _check_limit(limit)
     head = family.to_bytes(3, "big")

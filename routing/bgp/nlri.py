@@ -40,7 +40,7 @@ def each(nlri: bytes, width: int = 128) -> list[bytes]:
     return prefixes
 
 
-def normal(nlri: bytes, width: int) -> bytes:
+def normal(nlri: bytes, width: int, /) -> bytes:
     """Return the prefixes without host bits: the same object if they have none."""
     prefixes = each(nlri, check_width(width))
     # RFC 4271 4.3: "the value of trailing bits is irrelevant". The length octet stands for the last one of /0.
@@ -53,12 +53,12 @@ def normal(nlri: bytes, width: int) -> bytes:
     return b"".join(prefixes)
 
 
-def count(nlri: bytes) -> int:
+def count(nlri: bytes, /) -> int:
     """Return how many prefixes there are."""
     return len(each(nlri))
 
 
-def cut(nlri: bytes, room: int) -> list[bytes]:
+def cut(nlri: bytes, room: int, /) -> list[bytes]:
     """Cut at prefix boundaries into pieces of at most `room` octets, each as full as possible."""
     sizes = _SIZES[128]
     pieces = []
@@ -89,7 +89,7 @@ class PrefixFilter:
 
     __slots__ = ("_everything", "_tables", "_width")
 
-    def __init__(self, width: int, rules: Iterable[Rule]) -> None:
+    def __init__(self, width: int, rules: Iterable[Rule], /) -> None:
         """Sort the rules by the length of their networks."""
         self._width = check_width(width)
         self._everything = False
@@ -101,7 +101,7 @@ class PrefixFilter:
             self._everything |= network[0] == 0 and low <= 0 and high >= width
         self._tables = sorted(tables.items())
 
-    def split(self, nlri: bytes) -> tuple[bytes, bytes]:
+    def split(self, nlri: bytes, /) -> tuple[bytes, bytes]:
         """Return the prefixes that a rule covers and those that none does; `nlri` itself if it is one of the two."""
         if self._everything:
             return nlri, b""

@@ -101,7 +101,7 @@ _REFUSED: Final[dict[int, Callable[[bytes], bool]]] = {
 }
 
 
-def split(buffer: bytes, limit: int) -> tuple[list[Message], int, Fault | None]:
+def split(buffer: bytes, limit: int, /) -> tuple[list[Message], int, Fault | None]:
     """Return the whole messages at the start of `buffer`, how many octets they are, and the fault of what follows.
 
     An UPDATE whose lengths agree is (2, withdrawn routes, attributes, NLRI), every other message (type, body). A fault of
@@ -166,7 +166,7 @@ def _walk(octets: bytes) -> list[_Attribute] | None:
     return list(found.values())
 
 
-def lift(attributes: bytes) -> Lifted | None:
+def lift(attributes: bytes, /) -> Lifted | None:
     """Take MP_REACH_NLRI and MP_UNREACH_NLRI out of the attributes of an UPDATE that has no other NLRI.
 
     Returns octets (what is left, with the next hop, as the design note says), AFI << 8 | SAFI and NLRI of what is
@@ -210,7 +210,7 @@ def _reduced(value: bytes, family: int) -> tuple[bytes, bytes] | None:
     return bytes((OPTIONAL, MP_REACH_NLRI, 5 + size)) + value[:3] + bytes((size,)) + value[4 : 4 + size] + b"\0", nlri
 
 
-def scan(octets: bytes, internal: bool) -> tuple[tuple[int, ...], bytes] | None:  # noqa: FBT001 - a fact of the session
+def scan(octets: bytes, /, internal: bool) -> tuple[tuple[int, ...], bytes] | None:  # noqa: FBT001 - a fact of the session
     """Return the AS numbers of the path and the next hop of an ordinary attribute set; None: out of the ordinary."""
     walked = _walk(octets)
     if walked is None:

@@ -20,7 +20,7 @@ class PrefixTable(Generic[L]):
 
     __slots__ = ("_before", "_groups", "_labels", "_stepping", "_width")
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, /) -> None:
         """Begin empty, with nothing changed."""
         self._width = check_width(width)
         self._labels: dict[bytes, L] = {}
@@ -34,7 +34,7 @@ class PrefixTable(Generic[L]):
         """Return how many prefixes have a label."""
         return len(self._labels)
 
-    def relabel(self, nlri: bytes, step: Callable[[L | None], L | None]) -> list[tuple[L | None, L | None, int]]:
+    def relabel(self, nlri: bytes, step: Callable[[L | None], L | None], /) -> list[tuple[L | None, L | None, int]]:
         """Give each prefix of `nlri` the label that `step` makes of the one it has.
 
         `step` is called once for each distinct label, in order of appearance, before anything is changed: if it raises,
@@ -68,7 +68,7 @@ class PrefixTable(Generic[L]):
         if self._stepping:
             raise RuntimeError("a step must not change the table it is asked for")
 
-    def relabel_all(self, label: L, after: L | None) -> int:
+    def relabel_all(self, label: L, after: L | None, /) -> int:
         """Give all prefixes of a label another one; return how many there were."""
         self._check_not_stepping()
         if label is after or id(label) not in self._groups:
@@ -118,11 +118,11 @@ class PrefixTable(Generic[L]):
                 found[2].append(prefix)
         return [(before, after, b"".join(prefixes), len(prefixes)) for before, after, prefixes in changes.values()]
 
-    def get(self, prefix: bytes) -> L | None:
+    def get(self, prefix: bytes, /) -> L | None:
         """Return the label of one prefix."""
         return self._labels.get(prefix)
 
-    def of(self, label: L) -> bytes:
+    def of(self, label: L, /) -> bytes:
         """Return all prefixes of a label, in the order in which they came to it."""
         found = self._groups.get(id(label))
         return b"".join(found[1]) if found is not None else b""
@@ -136,7 +136,7 @@ class PrefixTable(Generic[L]):
         """Return the labels in use and how many prefixes each has, in no particular order."""
         return [(label, len(prefixes)) for label, prefixes in self._groups.values()]
 
-    def within(self, nlri: bytes) -> list[tuple[L | None, bytes]]:
+    def within(self, nlri: bytes, /) -> list[tuple[L | None, bytes]]:
         """Return the prefixes of `nlri` by the label they have, labels in order of appearance."""
         found: dict[int, tuple[L | None, list[bytes]]] = {}
         for prefix in each(nlri, self._width):
