@@ -19,7 +19,7 @@ from routing.bgp.routeserver import RouteServer
 from routing.bgp.update import Format, read
 from routing.bgp.values import Family
 
-_MP_REACH = 14
+_MP_REACH = b"\x0e"
 _CODES = {family: family.value[0] << 8 | family.value[1] for family in Family}
 
 
@@ -42,32 +42,33 @@ class Intake:
             if len(message) != 4:  # noqa: PLR2004 - type, withdrawn, attributes, NLRI
                 raise Notify(3, 1, text="the lengths within an UPDATE do not agree")
             _, withdrawn, attributes, nlri = message
-            if not (self._short and self._briefly(withdrawn, attributes, nlri)):
+            if not self._briefly(withdrawn, attributes, nlri):
                 self._closely(withdrawn, attributes, nlri, now)
 
     def _briefly(self, withdrawn: bytes, attributes: bytes, nlri: bytes) -> bool:
         """Take in an ordinary message; False, with nothing done, if it is not."""
+        if not self._short:
+            return False
         try:
             if nlri or not attributes:
-                return self._plain(normal(withdrawn, 32), attributes, normal(nlri, 32))
+                return self._ipv4 and self._plain(withdrawn, attributes, nlri)
             return not withdrawn and self._multiprotocol(attributes)
         except ValueError:
             return False
 
     def _plain(self, withdrawn: bytes, attributes: bytes, nlri: bytes) -> bool:
         """IPv4 as in RFC 4271: no multiprotocol attribute."""
-        if not self._ipv4 or not (withdrawn or nlri):
-            return False
+        tables, peer = self._server.tables, self._peer
         path = None
         if nlri:
-            if len(attributes) < 2 or attributes[1] == _MP_REACH:  # noqa: PLR2004 - flags and type
+            # Of octets in a path of the tables, MP_REACH_NLRI would be the first.
+            if attributes[1:2] == _MP_REACH or (path := peer.ordinary(attributes, tables.ours)) is None:
                 return False
-            path = self._peer.ordinary(attributes, self._server.tables.ours)
-            if path is None:
-                return False
-        tables, peer = self._server.tables, self._peer
+            nlri = normal(nlri, 32)
+        elif not withdrawn:
+            return False
         if withdrawn:
-            tables.withdraw(peer, Family.IPV4, withdrawn)
+            tables.withdraw(peer, Family.IPV4, normal(withdrawn, 32))
         if path is not None:
             tables.announce(peer, Family.IPV4, path, nlri)
         return True

@@ -53,13 +53,11 @@ class Path:
         *,
         stale: bool = False,
     ) -> None:
-        """Nothing is decoded yet."""
+        """Nothing is decoded yet: most paths never are, and what is not there costs nothing."""
         self.source, self.octets, self.next_hop = source, octets, next_hop
         self.reason, self.avoid, self.stale = reason, avoid, stale
         self.sent: dict[object, bytes | None] | None = None
         self.choices: tuple[Choice, ...] = ()
-        self._attributes: Attributes | None = None
-        self._standing: Standing | None = None
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -79,23 +77,25 @@ class Path:
     @property
     def attributes(self) -> Attributes:
         """The attributes as values."""
-        if self._attributes is None:
-            self._attributes = decode(self.octets) if self.octets else Attributes(address(self.next_hop))
-        return self._attributes
+        try:
+            return self._attributes
+        except AttributeError:
+            self._attributes: Attributes = decode(self.octets) if self.octets else Attributes(address(self.next_hop))
+            return self._attributes
 
     @property
     def standing(self) -> Standing:
         """What the decision looks at."""
-        if self._standing is None:
-            peer = self.source
-            self._standing = (
-                Standing.own()
-                if peer is None
-                else Standing.of(
-                    self.attributes, internal=peer.internal, router_id=peer.router_id, address=peer.address
-                )
-            )
-        return self._standing
+        try:
+            return self._standing
+        except AttributeError:
+            self._standing: Standing = self._weighed(self.source)
+            return self._standing
+
+    def _weighed(self, peer: Peer | None) -> Standing:
+        if peer is None:
+            return Standing.own()
+        return Standing.of(self.attributes, internal=peer.internal, router_id=peer.router_id, address=peer.address)
 
 
 class Choice:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _UNICAST = frozenset(range(1, 224)) - {127}
 
 
+_UNLIMITED = 1 << 62
+
+
 class Judge:
     """The import policy of a neighbour. The order of reasons is that of `routing.bgp.policy`."""
 
@@ -37,8 +40,9 @@ class Judge:
         self._longest = policy.max_path_length
         self._any_hop = not policy.next_hops
         self._hops: dict[bytes, bool] = {}
-        self._never = {family: prefix_filter(policy.never, family) for family in Family}
-        self._accept = {family: prefix_filter(policy.accept, family) for family in Family}
+        self._filters = {
+            family: (prefix_filter(policy.never, family), prefix_filter(policy.accept, family)) for family in Family
+        }
         self._not_accepted = Reason.NOT_OWNED if policy.accept else Reason.NO_POLICY
 
     def ordinary(self, asns: tuple[int, ...], next_hop: bytes) -> Reason | None:
@@ -57,12 +61,16 @@ class Judge:
         """Judge any attribute set."""
         return self._check.attributes(attributes)
 
+    def accepts(self, family: Family, nlri: bytes) -> bool:
+        """Tell whether the policy accepts all of these prefixes."""
+        never, accept = self._filters[family]
+        return never.split(nlri)[1] is nlri and accept.split(nlri)[0] is nlri
+
     def prefixes(self, family: Family, nlri: bytes) -> Iterable[tuple[Reason | None, bytes]]:
         """Split prefixes by what the policy says of them."""
-        bogus, rest = self._never[family].split(nlri)
-        good, bad = self._accept[family].split(rest)
-        if good is nlri:
-            return ((None, nlri),)
+        never, accept = self._filters[family]
+        bogus, rest = never.split(nlri)
+        good, bad = accept.split(rest)
         verdicts = ((None, good), (Reason.BOGON, bogus), (self._not_accepted, bad))
         return [(reason, part) for reason, part in verdicts if part]
 
@@ -80,7 +88,7 @@ class Judge:
 class Peer:
     """A neighbour at one address; it outlives its sessions. Counts are of prefixes of all families.
 
-    `waiting` are refused for the limit alone. `paths` by their octets, with the verdict about the attributes alone.
+    `limit` is how many may be accepted, `room` the same as a number always. `waiting` are refused for the limit alone. `paths` by their octets, with the verdict about the attributes alone.
     """
 
     __slots__ = (
@@ -94,6 +102,7 @@ class Peer:
         "neighbor",
         "paths",
         "received",
+        "room",
         "router_id",
         "stale_until",
         "waiting",
@@ -115,6 +124,7 @@ class Peer:
         self.neighbor = neighbor
         self.judge = Judge(neighbor, speaker)
         self.limit = neighbor.imports.max_prefixes
+        self.room = _UNLIMITED if self.limit is None else self.limit
         self.forget({})
 
     def ordinary(self, octets: bytes, ours: frozenset[int]) -> Path | None:

@@ -41,13 +41,22 @@ class Tables:
 
     def announce(self, peer: Peer, family: Family, path: Path, nlri: bytes) -> None:
         """Take in prefixes with an attribute set that was judged by itself; each is judged by the policy."""
+        self._made += 1
+        # No more prefixes than octets: that is enough where the limit is far.
+        if path.reason is None and peer.accepted + len(nlri) <= peer.room and peer.judge.accepts(family, nlri):
+            self._say(peer, family, path, nlri)
+        else:
+            self._announce(peer, family, path, nlri)
+        if peer.waiting:
+            self._leaving(peer)
+
+    def _announce(self, peer: Peer, family: Family, path: Path, nlri: bytes) -> None:
         for reason, part in peer.judge.prefixes(family, nlri):
             verdict = path.reason if reason is None else reason
             if verdict is not None or peer.limit is None:
                 self._say(peer, family, peer.variant(path, verdict), part)
             else:
                 self._say_limited(peer, family, path, part, peer.limit)
-        self._leaving(peer)
 
     def refuse(self, peer: Peer, family: Family, nlri: bytes) -> None:
         """Take in prefixes that are treated as withdrawn (RFC 7606), and remember that they were."""
@@ -142,7 +151,6 @@ class Tables:
             self._admit_waiting(peer)
         self._roomy = {}
         found = [(family, changes) for family, table in self.of.items() if (changes := table.take_changes())]
-        self._made += sum(len(changes) for _, changes in found)
         if self._made > max(_SWEEP, self._live):
             self._sweep()
         return found
@@ -166,7 +174,11 @@ class Tables:
 
     def _say(self, peer: Peer, family: Family, path: Path, nlri: bytes) -> None:
         for before, _, number in self.of[family].relabel(nlri, self._choices.setting(path)):
-            self._count(peer, None if before is None else path_of(before, peer), path, number)
+            if before is None and path.reason is None:
+                peer.received += number
+                peer.accepted += number
+            else:
+                self._count(peer, path_of(before, peer), path, number)
 
     @staticmethod
     def _count(peer: Peer, old: Path | None, new: Path | None, number: int) -> None:

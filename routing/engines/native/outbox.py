@@ -65,13 +65,18 @@ def parts(sends: Iterable[Send]) -> Iterator[tuple[Peer, Buffer]]:
     Of these sends each prefix is in one at most for each neighbour, so streams may come one after another.
     """
     streams: dict[int, Stream] = {}
-    written: dict[tuple[int, int, int, bool], bytes] = {}
+    last: Send | None = None
+    chunk = b""
     for send in sends:
-        # Identity is enough: `sends` keeps what it holds, and what is equal is mostly one object.
-        key = (id(send.octets), id(send.nlri), send.format.limit, send.format.four_octet)
-        chunk = written.get(key)
-        if chunk is None:
-            chunk = written[key] = _write(send)
+        # What several audiences are told of one change comes in a row, and the same is mostly one object.
+        if (
+            last is None
+            or send.nlri is not last.nlri
+            or send.octets is not last.octets
+            or send.format is not last.format
+        ):
+            chunk = _write(send)
+        last = send
         stream = streams.get(id(send.to))
         if stream is None:
             stream = streams[id(send.to)] = Stream(send.to)
