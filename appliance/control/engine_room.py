@@ -33,7 +33,13 @@ def _exabgp(directory: Path) -> Engine:
     return ExaBgpEngine(directory)
 
 
-MAKERS: dict[EngineName, Callable[[Path], Engine]] = {"gobgp": _gobgp, "exabgp": _exabgp}
+def _native(directory: Path) -> Engine:
+    from routing.engines.native.engine import NativeEngine  # noqa: PLC0415 - loads our RIB
+
+    return NativeEngine(directory)
+
+
+MAKERS: dict[EngineName, Callable[[Path], Engine]] = {"gobgp": _gobgp, "exabgp": _exabgp, "native": _native}
 
 
 class RealEngines:

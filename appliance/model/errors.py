@@ -6,7 +6,7 @@ The class of an error says whose turn it is; `retry` says whether doing the same
     ├── OperatorError   the intent or a command is wrong: holds every finding at once
     ├── PeerError       another BGP speaker broke the protocol or is away
     ├── KernelError     the kernel refused a change: names the subsystem, the object and the errno
-    ├── EngineError     a child process of ours (gobgpd, exabgp) failed or does not answer
+    ├── EngineError     a child process of ours (a BGP engine) failed or does not answer
     └── InternalError   a bug: an invariant of ours does not hold
 
 Called by every layer; nothing here imports anything of ours.

@@ -35,7 +35,7 @@ from appliance.model.policy import Established, Firewall, ServiceNode
 from appliance.model.text import Document, Path
 
 Role = Literal["route-server", "host", "gateway"]
-EngineName = Literal["gobgp", "exabgp"]
+EngineName = Literal["gobgp", "exabgp", "native"]
 Plane = Literal["zone", "exchange"]
 
 _RULE = re.compile(r"^(?P<net>\S+)(?:\s+ge\s+(?P<ge>[0-9]{1,3}))?(?:\s+le\s+(?P<le>[0-9]{1,3}))?$")

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from routing.bgp.values import Address, Speaker
 from routing.engines.speaker_text import Draft, lines
@@ -36,6 +36,11 @@ class Files:
         self._speaker = directory / "speaker.json"
         self._state = state or directory
         self._held: int | None = None
+
+    @classmethod
+    def apart(cls, directory: Path) -> Self:
+        """Return the files of a process that gives up root."""
+        return cls(directory, directory / "state")
 
     def speaker(self, draft: Draft | None = None) -> Speaker:
         """Return the desired state; `draft` then knows its lines."""

@@ -33,7 +33,7 @@ _PATIENCE = 60.0
 _CLASSES = {
     "gobgp": ("routing.engines.gobgp", "GoBgpEngine"),
     "exabgp": ("routing.engines.exabgp", "ExaBgpEngine"),
-    "native": ("routing.engines.native", "NativeEngine"),
+    "native": ("routing.engines.native.engine", "NativeEngine"),
     # Not an engine of the product: BIRD, made to look like one, proves the scenarios themselves.
     "bird": ("tests.support.routers.reference", "BirdReference"),
 }

@@ -41,7 +41,7 @@ def test_a_file_that_says_the_same_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("apart", [False, True])
 def test_who_was_up_is_remembered_until_the_engine_is_stopped(tmp_path: Path, apart: bool) -> None:
     """After a stop nobody waits for our return."""
-    files = Files(tmp_path / "e", tmp_path / "e" / "state" if apart else None)
+    files = Files.apart(tmp_path / "e") if apart else Files(tmp_path / "e")
     files.forget_established()
     assert files.established() == ()
     files.write_established(UP)
@@ -54,9 +54,9 @@ def test_who_was_up_is_remembered_until_the_engine_is_stopped(tmp_path: Path, ap
 @pytest.mark.kernel
 def test_the_process_writes_where_it_can_no_longer_go(tmp_path: Path) -> None:
     """Another user, to whom the engine's directory is closed, replaces the file in the directory that was held for it."""
-    daemon = Files(tmp_path / "e", tmp_path / "e" / "state")
+    daemon = Files.apart(tmp_path / "e")
     daemon.write_speaker(SPEAKER)
-    process = Files(tmp_path / "e", tmp_path / "e" / "state")
+    process = Files.apart(tmp_path / "e")
     process.hold((65534, 65534))
     process.write_established(UP[:1])
     child = os.fork()
