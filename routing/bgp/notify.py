@@ -23,6 +23,8 @@ HARD_RESET = 9
 #: RFC 9003 2: its length is one octet.
 LONGEST_COMMUNICATION = 255
 
+_SHOWN = 64  # octets of data in a log line
+
 _CODES = {
     MESSAGE_HEADER_ERROR: "Message Header Error",
     OPEN_ERROR: "OPEN Message Error",
@@ -141,10 +143,14 @@ def _more(code: int, subcode: int, data: bytes) -> str:
     if not data:
         return ""
     if code == CEASE and subcode in (ADMINISTRATIVE_SHUTDOWN, ADMINISTRATIVE_RESET):
-        return f': "{printable(data[1 : 1 + data[0]])}"' if data[0] < len(data) else f": {data.hex()}"
+        return f': "{printable(data[1 : 1 + data[0]])}"' if data[0] < len(data) else f": {_hex(data)}"
     if code == CEASE and subcode == HARD_RESET and len(data) > 1:  # RFC 8538 3.1: the data is a NOTIFICATION
         # Once: what is nested within what is nested is for nobody.
         return f": {name(data[0], data[1])}" + (_more(data[0], data[1], data[2:]) if data[1] != HARD_RESET else "")
     if code == CEASE and subcode == MAX_PREFIXES and len(data) == 7:  # noqa: PLR2004 - AFI, SAFI, bound: RFC 4486 4
         return f": {int.from_bytes(data[3:], 'big')}"
-    return f": {data.hex()}"
+    return f": {_hex(data)}"
+
+
+def _hex(data: bytes) -> str:
+    return data[:_SHOWN].hex() + ("..." if len(data) > _SHOWN else "")

@@ -31,6 +31,7 @@ from routing.bgp.vetting import (
 _FAMILIES = {family.value: family for family in Family}
 _MP = frozenset({Code.MP_REACH_NLRI, Code.MP_UNREACH_NLRI})
 _AFI_SAFI = 3
+_TOLD = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +92,14 @@ def read(withdrawn: bytes, attributes: bytes, nlri: bytes, format: Format) -> Up
         announced=() if faults else announced,
         malformed=tuple((family, prefixes) for family, _, prefixes in announced) if faults else (),
         end_of_rib=None if withdrawn or nlri or rest else _end(found, lost, format),
-        detail="; ".join([*(fault.text for fault in faults), *discarded, *notes]),
+        detail=_told([*(fault.text for fault in faults), *discarded, *notes]),
     )
+
+
+def _told(texts: list[str]) -> str:
+    # A message may hold twenty thousand attributes, each with something wrong: that is one line as well.
+    more = len(texts) - _TOLD
+    return "; ".join([*texts[:_TOLD], f"and {more} more"] if more > 0 else texts)
 
 
 def _prefixes(nlri: bytes, family: Family, attribute: Attribute | None = None) -> bytes:

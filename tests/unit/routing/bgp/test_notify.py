@@ -76,6 +76,8 @@ def test_no_communication_is_no_data() -> None:
         (6, 9, b"\x06\x02\x02hi", 'Cease / Hard Reset: Cease / Administrative Shutdown: "hi"'),
         (6, 9, b"\x06\x09\x06\x09\x06\x09", "Cease / Hard Reset: Cease / Hard Reset"),
         (2, 1, b"\0\3", "OPEN Message Error / Unsupported Version Number: 0003"),
+        (3, 0, bytes(64), f"UPDATE Message Error: {'00' * 64}"),
+        (3, 0, bytes(65), f"UPDATE Message Error: {'00' * 64}..."),
         (6, 7, b"", "Cease / Connection Collision Resolution"),
     ],
 )

@@ -300,6 +300,13 @@ def test_a_discarded_attribute_never_ends_the_session() -> None:
     assert update.detail == "AGGREGATOR [c0 empty]: 0 octets, not 8"
 
 
+def test_what_is_wrong_is_told_in_a_line() -> None:
+    """However much is wrong: the log is not the neighbour's to fill."""
+    again = [COMMUNITY] * 1001
+    assert read(b"", PLAIN + join(again[:9]), NET, BOTH).detail.count("; ") == 7
+    assert read(b"", PLAIN + join(again), NET, BOTH).detail.endswith("; and 992 more")
+
+
 def test_a_path_of_nobody_is_no_error() -> None:
     """What an external neighbour's path must begin with is for the policy to say."""
     attributes = join([ORIGIN, known(Code.AS_PATH, b""), HOP])
