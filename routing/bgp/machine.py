@@ -145,6 +145,7 @@ class Machine:
             self._send(encode_notification(self._cause.notify))
 
     def _connect(self) -> None:
+        self.common.pace.attempts += 1
         self.common.effects.append(Connect())
 
     def _drop(self) -> None:

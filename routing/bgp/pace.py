@@ -18,7 +18,10 @@ _ENOUGH = 10  # doublings, to stay far from overflow
 
 
 class Pace:
-    """What has been tried without success; `errors` is the ConnectRetryCounter, `held_until` when we accept again."""
+    """What has been tried without success: attempts to connect since there was a session, and errors.
+
+    `errors` is the ConnectRetryCounter of the RFC. `held_until`: until then the neighbour may not come either.
+    """
 
     __slots__ = ("_jitter", "attempts", "errors", "held_until")
 
@@ -36,7 +39,6 @@ class Pace:
 
     def connect_retry(self) -> float:
         """Return how long an attempt to connect may take, or to wait until the next one."""
-        self.attempts += 1
         return self._jitter * min(LONGEST_CONNECT_RETRY, SHORTEST_CONNECT_RETRY * _doublings(self.attempts))
 
     def idle_hold(self) -> float:
