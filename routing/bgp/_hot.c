@@ -1,7 +1,6 @@
 /* The C extension routing.bgp._hot: what nlri.py, table.py, scan.py and encode.py are the reference of (design note 0008).
  *
- * hot_nlri.c, hot_filter.c, hot_prefixes.c, hot_parts.c, hot_table.c, hot_scan.c and hot_encode.c hold its parts; routing.bgp.hot
- * chooses between it and the reference.
+ * Its parts are the files hot_*.c beside this one. routing.bgp.hot chooses between it and the reference.
  */
 #include "hot.h"
 

@@ -58,65 +58,44 @@ static inline uint32_t hot_hash(uint64_t high, uint64_t low, unsigned length)
     return (uint32_t)((mixed * hot_seed[1]) >> 32);
 }
 
-/* --- an index: numbers of things that live elsewhere, found by their hash. Linear probing, at most half full -------- */
+/* --- an index: numbers of things that live elsewhere, found by their hash -------------------------------------------
+ *
+ * Linear probing, at most three quarters full. The hash stands beside the number: whatever is looked for, moved or taken
+ * out, the things themselves are left alone, which lie anywhere in memory. */
+
+struct slot {
+    uint32_t hash, number; /* number: NIL where there is none */
+};
 
 struct index {
-    uint32_t *slots;
+    struct slot *slots;
     uint32_t mask; /* number of slots - 1; without meaning while there are no slots */
     uint32_t used;
 };
 
-typedef uint32_t (*hash_of)(const void *things, uint32_t number);
+/* Walk over the slots that may hold what has this hash, from its home to the first that is empty. */
+#define INDEX_EACH(index, wanted, slot)                                                                                \
+    for (uint32_t slot = (wanted) & (index)->mask; (index)->slots[slot].number != NIL; slot = (slot + 1) & (index)->mask) \
+        if ((index)->slots[slot].hash == (wanted))
 
+/* Room is reserved. */
 static inline void index_put(struct index *index, uint32_t hash, uint32_t number)
 {
     uint32_t slot = hash & index->mask;
 
-    while (index->slots[slot] != NIL)
+    while (index->slots[slot].number != NIL)
         slot = (slot + 1) & index->mask;
-    index->slots[slot] = number;
+    index->slots[slot] = (struct slot){hash, number};
     index->used++;
 }
 
+bool index_grow(struct index *index);
+void index_remove(struct index *index, uint32_t hash, uint32_t number);
+
 /* Make room for one more; false with MemoryError. */
-static inline bool index_reserve(struct index *index, const void *things, hash_of hash)
+static inline bool index_reserve(struct index *index)
 {
-    struct index grown = {NULL, 15, 0};
-
-    if (index->slots && index->used <= index->mask / 2)
-        return true;
-    if (index->slots)
-        grown.mask = index->mask * 2 + 1;
-    if (grown.mask == UINT32_MAX || !(grown.slots = PyMem_Malloc(((size_t)grown.mask + 1) * sizeof(uint32_t)))) {
-        PyErr_NoMemory();
-        return false;
-    }
-    memset(grown.slots, 0xff, ((size_t)grown.mask + 1) * sizeof(uint32_t));
-    for (uint32_t slot = 0; index->slots && slot <= index->mask; slot++)
-        if (index->slots[slot] != NIL)
-            index_put(&grown, hash(things, index->slots[slot]), index->slots[slot]);
-    PyMem_Free(index->slots);
-    *index = grown;
-    return true;
-}
-
-/* Take a number out. Those that stand behind it because its slot was taken move up: no tombstones. */
-static inline void index_remove(struct index *index, uint32_t number, const void *things, hash_of hash)
-{
-    uint32_t hole = hash(things, number) & index->mask, slot;
-
-    while (index->slots[hole] != number)
-        hole = (hole + 1) & index->mask;
-    for (slot = (hole + 1) & index->mask; index->slots[slot] != NIL; slot = (slot + 1) & index->mask) {
-        uint32_t home = hash(things, index->slots[slot]) & index->mask;
-
-        if (((slot - home) & index->mask) >= ((slot - hole) & index->mask)) {
-            index->slots[hole] = index->slots[slot];
-            hole = slot;
-        }
-    }
-    index->slots[hole] = NIL;
-    index->used--;
+    return (index->slots && index->used < index->mask / 4 * 3) || index_grow(index);
 }
 
 /* --- what the module is made of --------------------------------------------------------------------------------- */

@@ -56,13 +56,6 @@ static inline bool same_network(const struct rule *rule, struct address address,
     return rule->network.high == address.high && rule->network.low == address.low && rule->length == length;
 }
 
-static uint32_t hash_rule(const void *things, uint32_t number)
-{
-    const struct rule *rule = (const struct rule *)things + number;
-
-    return hot_hash(rule->network.high, rule->network.low, rule->length);
-}
-
 /* --- making ----------------------------------------------------------------------------------------------------- */
 
 /* Lengths are anything in Python; beyond those of prefixes they are all alike. */
@@ -136,9 +129,9 @@ static bool index_rules(Filter *self)
         self->everything |= rule->length == 0 && rule->shortest <= 0 && rule->longest >= (int)self->width;
         if (at > 0 && same_network(rule - 1, rule->network, rule->length))
             continue;
-        if (!index_reserve(&self->index, self->rules, hash_rule))
+        if (!index_reserve(&self->index))
             return false;
-        index_put(&self->index, hash_rule(self->rules, at), at);
+        index_put(&self->index, hot_hash(rule->network.high, rule->network.low, rule->length), at);
     }
     return true;
 }
@@ -189,18 +182,24 @@ static void filter_dealloc(Filter *self)
 
 /* --- asking ----------------------------------------------------------------------------------------------------- */
 
+/* `at`: the first rule of the network. */
+static bool rules_cover(const Filter *self, uint32_t at, int wanted)
+{
+    const struct rule *first = self->rules + at;
+
+    for (; at < self->count && same_network(self->rules + at, first->network, first->length); at++)
+        if (self->rules[at].shortest <= wanted && wanted <= self->rules[at].longest)
+            return true;
+    return false;
+}
+
 static bool network_covers(const Filter *self, struct address network, unsigned length, int wanted)
 {
-    uint32_t slot = hot_hash(network.high, network.low, length) & self->index.mask, at;
+    uint32_t hash = hot_hash(network.high, network.low, length);
 
-    for (; (at = self->index.slots[slot]) != NIL; slot = (slot + 1) & self->index.mask) {
-        if (!same_network(self->rules + at, network, length))
-            continue;
-        for (; at < self->count && same_network(self->rules + at, network, length); at++)
-            if (self->rules[at].shortest <= wanted && wanted <= self->rules[at].longest)
-                return true;
-        return false;
-    }
+    INDEX_EACH (&self->index, hash, slot)
+        if (same_network(self->rules + self->index.slots[slot].number, network, length))
+            return rules_cover(self, self->index.slots[slot].number, wanted);
     return false;
 }
 

@@ -60,25 +60,21 @@ static bool parts_allocate(struct parts *parts)
     return true;
 }
 
-static uint32_t hash_part(const void *things, uint32_t number)
-{
-    const struct part *part = ((const struct parts *)things)->parts + number;
-
-    return hot_hash(part->before, part->after, 0);
-}
-
 /* Many prefixes in turn mostly change alike: `last` is the part of the one before. */
 static uint32_t part_of_pair(struct parts *parts, struct index *index, const struct entry *entry, uint32_t last)
 {
-    uint32_t slot, at, hash = hot_hash(entry->before, entry->group, 0);
+    uint32_t at, hash = hot_hash(entry->before, entry->group, 0);
 
     if (last != NIL && parts->parts[last].before == entry->before && parts->parts[last].after == entry->group)
         return last;
-    if (!index_reserve(index, parts, hash_part))
+    if (!index_reserve(index))
         return NIL;
-    for (slot = hash & index->mask; (at = index->slots[slot]) != NIL; slot = (slot + 1) & index->mask)
-        if (parts->parts[at].before == entry->before && parts->parts[at].after == entry->group)
-            return at;
+    INDEX_EACH (index, hash, slot) {
+        const struct part *part = parts->parts + index->slots[slot].number;
+
+        if (part->before == entry->before && part->after == entry->group)
+            return index->slots[slot].number;
+    }
     at = parts_add(parts, entry->before, entry->group);
     if (at != NIL)
         index_put(index, hash, at);

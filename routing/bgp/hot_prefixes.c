@@ -70,14 +70,6 @@ static inline uint32_t hash_address(const uint32_t *address, uint8_t length, uns
     return hot_hash(high, low, length);
 }
 
-static uint32_t hash_entry(const void *things, uint32_t number)
-{
-    const struct prefixes *prefixes = things;
-    const struct entry *entry = entry_at(prefixes, number);
-
-    return hash_address(entry->address, entry->length, prefixes->width);
-}
-
 void prefixes_key(const struct prefixes *prefixes, const uint8_t *at, struct key *key)
 {
     memset(key->address, 0, sizeof key->address);
@@ -98,14 +90,12 @@ static inline bool is_at(const struct prefixes *prefixes, const struct key *key,
 uint32_t prefixes_find(const struct prefixes *prefixes, const struct key *key)
 {
     const struct index *index = &prefixes->by_prefix;
-    uint32_t number = NIL;
 
-    if (!index->slots)
-        return NIL;
-    for (uint32_t slot = key->hash & index->mask; (number = index->slots[slot]) != NIL; slot = (slot + 1) & index->mask)
-        if (is_at(prefixes, key, number))
-            break;
-    return number;
+    if (index->slots)
+        INDEX_EACH (index, key->hash, slot)
+            if (is_at(prefixes, key, index->slots[slot].number))
+                return index->slots[slot].number;
+    return NIL;
 }
 
 static uint32_t new_entry(struct prefixes *prefixes)
@@ -131,7 +121,7 @@ uint32_t prefixes_find_or_add(struct prefixes *prefixes, const struct key *key)
 
     if (number != NIL)
         return number;
-    if (!index_reserve(&prefixes->by_prefix, prefixes, hash_entry) || (number = new_entry(prefixes)) == NIL)
+    if (!index_reserve(&prefixes->by_prefix) || (number = new_entry(prefixes)) == NIL)
         return NIL;
     entry = entry_at(prefixes, number);
     *entry = (struct entry){.group = NOBODY, .before = UNCHANGED, .previous = NIL, .next = NIL, .length = key->length};
@@ -146,7 +136,7 @@ void prefixes_drop_unused(struct prefixes *prefixes, uint32_t number)
 
     if (entry->group != NOBODY || entry->before != UNCHANGED)
         return;
-    index_remove(&prefixes->by_prefix, number, prefixes, hash_entry);
+    index_remove(&prefixes->by_prefix, hash_address(entry->address, entry->length, prefixes->width), number);
     entry->next = prefixes->free_entry;
     prefixes->free_entry = number;
 }
@@ -165,7 +155,7 @@ static void fill_ahead(struct walk_ahead *walk)
             __builtin_prefetch(index->slots + (key->hash & index->mask));
     }
     for (unsigned at = 0; index->slots && at < walk->count; at++) {
-        uint32_t number = index->slots[walk->keys[at].hash & index->mask];
+        uint32_t number = index->slots[walk->keys[at].hash & index->mask].number;
 
         if (number != NIL)
             __builtin_prefetch(entry_at(walk->prefixes, number));
@@ -186,23 +176,16 @@ static uint32_t hash_label(const void *label)
     return hot_hash((uint64_t)(uintptr_t)label, 0, 0);
 }
 
-static uint32_t hash_group(const void *things, uint32_t number)
-{
-    return hash_label(((const struct prefixes *)things)->groups[number].label);
-}
-
 uint32_t prefixes_group(const struct prefixes *prefixes, const PyObject *label)
 {
     const struct index *index = &prefixes->by_label;
-    uint32_t group = NIL;
+    uint32_t hash = hash_label(label);
 
-    if (!index->slots)
-        return NIL;
-    for (uint32_t slot = hash_label(label) & index->mask; (group = index->slots[slot]) != NIL;
-         slot = (slot + 1) & index->mask)
-        if (prefixes->groups[group].label == label)
-            break;
-    return group;
+    if (index->slots)
+        INDEX_EACH (index, hash, slot)
+            if (prefixes->groups[index->slots[slot].number].label == label)
+                return index->slots[slot].number;
+    return NIL;
 }
 
 static uint32_t new_group(struct prefixes *prefixes)
@@ -226,7 +209,7 @@ bool prefixes_group_for(struct prefixes *prefixes, PyObject *label, uint32_t *gr
     *group = label == Py_None ? NOBODY : prefixes_group(prefixes, label);
     if (*group != NIL || label == Py_None)
         return true;
-    if (!index_reserve(&prefixes->by_label, prefixes, hash_group) || (*group = new_group(prefixes)) == NIL)
+    if (!index_reserve(&prefixes->by_label) || (*group = new_group(prefixes)) == NIL)
         return false;
     prefixes->groups[*group] = (struct group){.label = Py_NewRef(label), .first = NIL, .last = NIL, .asked = NIL};
     index_put(&prefixes->by_label, hash_label(label), *group);
@@ -240,8 +223,8 @@ void prefixes_release_group(struct prefixes *prefixes, uint32_t number)
 
     if (number == NOBODY || !group->label || group->count > 0 || group->remembered > 0)
         return;
-    index_remove(&prefixes->by_label, number, prefixes, hash_group);
     label = group->label;
+    index_remove(&prefixes->by_label, hash_label(label), number);
     group->label = NULL;
     group->first = prefixes->free_group;
     prefixes->free_group = number;

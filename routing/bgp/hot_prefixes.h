@@ -1,6 +1,6 @@
 /* What a PrefixTable is made of: prefixes, the groups of those that have one label, and what has changed.
  *
- * Everything is a number into an array, so that a prefix costs 24 octets (IPv6: 36) and 8 to 16 of index. All prefixes of
+ * Everything is a number into an array, so that a prefix costs 24 octets (IPv6: 36) and 11 to 21 of index. All prefixes of
  * a group are a list through `previous` and `next`: to find or to move them costs what the group has, not the table.
  */
 #ifndef EDGEWAY_HOT_PREFIXES_H
