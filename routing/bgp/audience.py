@@ -36,7 +36,7 @@ class Audience:
         self.members: dict[Peer, None] = {}
         self.roster: tuple[Peer, ...] = ()
         self.told = 0
-        self._exporter = exporter
+        self._exporter, self._transparent = exporter, exporter.transparent
         self._by_asn: dict[int, dict[Peer, None]] = {}
         self._by_router_id: dict[IPv4Address, dict[Peer, None]] = {}
         self._concern: dict[tuple[Peer | None, frozenset[int]], tuple[Peer, ...]] = {}
@@ -66,7 +66,7 @@ class Audience:
         """Return what a member is told from whom no path is withheld: attributes, None if nothing."""
         if label is None:
             return None
-        if label.__class__ is Path and self._exporter.transparent and label.source is not None:
+        if label.__class__ is Path and self._transparent and label.source is not None:
             # What nearly every label of a route server is.
             return label.octets if label.reason is None and len(label.next_hop) in self._hops[family] else None
         return self._best(self._exporter.candidates(label.ranked), family)
@@ -79,15 +79,15 @@ class Audience:
         allowed = [path for path in candidates if not self._exporter.withheld(path, peer)]
         return self._best(allowed if len(allowed) == len(candidates) else rank(allowed), family)
 
-    def concerned(self, *labels: Label | None) -> tuple[Peer, ...]:
+    def concerned(self, before: Label | None, after: Label | None) -> tuple[Peer, ...]:
         """Return the members that one of the accepted paths of these labels may be withheld from."""
-        paths = [path for label in labels if label is not None for path in label.ranked]
-        if len(paths) == 1:
-            return self._concerned(paths[0])
+        if before is None and after.__class__ is Path and after.reason is None:
+            return self._concerned(after)
+        paths = (*(before.ranked if before is not None else ()), *(after.ranked if after is not None else ()))
         return tuple(dict.fromkeys(peer for path in paths for peer in self._concerned(path)))
 
     def _concerned(self, path: Path) -> tuple[Peer, ...]:
-        if not self._exporter.transparent:
+        if not self._transparent:
             return tuple(self._withheld_from(path))
         key = path.source, path.avoid
         found = self._concern.get(key)
@@ -101,7 +101,7 @@ class Audience:
             found[path.source] = None
         for asn in path.avoid:
             found.update(self._by_asn.get(asn, ()))
-        if not self._exporter.transparent and path.attributes.originator_id is not None:
+        if not self._transparent and path.attributes.originator_id is not None:
             found.update(self._by_router_id.get(path.attributes.originator_id, ()))
         return found
 
@@ -115,7 +115,7 @@ class Audience:
 
     def _octets(self, path: Path, family: Family) -> bytes | None:
         """Return a path's attributes as they are said here; None: there is no saying it."""
-        if self._exporter.transparent and path.source is not None:
+        if self._transparent and path.source is not None:
             return path.octets if len(path.next_hop) in self._hops[family] else None
         if path.sent is None:
             path.sent = {}

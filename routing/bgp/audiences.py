@@ -173,7 +173,7 @@ class Audiences:
         for family, label, nlri in self._all():
             had, has = (old.filter.allowed(family, nlri)), new.filter.allowed(family, nlri)
             before, after = (_said(old, label, family), had), (_said(new, label, family), has)
-            concerned = tuple(peer for peer in old.concerned(label) if peer in members)
+            concerned = tuple(peer for peer in old.concerned(None, label) if peer in members)
             gain = _gain(before, after)
             gained += gain
             yield from _difference(peers, concerned, family, before, after, new.format)
@@ -212,7 +212,7 @@ class Audiences:
             if not part:
                 continue
             number = _count(part)
-            concerned = tuple(peer for peer in audience.concerned(label) if peer in members)
+            concerned = tuple(peer for peer in audience.concerned(None, label) if peer in members)
             octets = audience.said(label, family)
             total += number * (octets is not None)
             if octets is not None and len(concerned) < len(peers):
@@ -229,7 +229,8 @@ class Audiences:
         before, after, nlri, number = change
         if part is not nlri:
             number = _count(part)
-        old, new = audience.said(before, family), audience.said(after, family)
+        old = None if before is None else audience.said(before, family)
+        new = None if after is None else audience.said(after, family)
         concerned = audience.concerned(before, after)
         if old != new and len(concerned) < len(audience.roster):
             sends.append(Send(audience.roster, concerned, family, new, part, audience.format))

@@ -196,7 +196,7 @@ _named: dict[frozenset[int], frozenset[int]] = {NOBODY: NOBODY}
 def named(ours: frozenset[int], asns: tuple[int, ...]) -> frozenset[int]:
     """Return which of our neighbours' AS numbers a path names; equal sets are one object."""
     found = ours.intersection(asns)
-    return _named.setdefault(found, found)
+    return _named.setdefault(found, found) if found else NOBODY
 
 
 def path_asns(path: Path) -> tuple[int, ...]:
