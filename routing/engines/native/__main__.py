@@ -1,32 +1,37 @@
-"""`python -m routing.engines.native DIRECTORY`: one speaker, all that it is told comes from the directory (design 0008)."""
+"""`python -m routing.engines.native DIRECTORY`: one speaker; all that it is told comes from the directory (design 0008)."""
 
 from __future__ import annotations
 
 import gc
-import json
 import signal
 import sys
 import time
 from pathlib import Path
 
-from routing.bgp.codec import speaker_from_json
+from routing.engines.files import Files
+from routing.engines.native.control import Control, listen
 from routing.engines.native.core import Core
 from routing.engines.native.loop import Loop
+from routing.engines.native.privileges import account, give_up
+from routing.engines.native.service import Service
+from routing.engines.speaker_text import Draft
 
 
 def main() -> None:
     """Bind, give up root, serve until told to end."""
-    directory = Path(sys.argv[1])
-    speaker = speaker_from_json(json.loads((directory / "speaker.json").read_text()))
-    core = Core(speaker, time.monotonic())
+    files, draft = Files.apart(Path(sys.argv[1])), Draft()
+    speaker = files.speaker(draft)
+    core = Core(speaker, time.monotonic(), files.established())
     loop = Loop(core)
     for address in speaker.listen:
         loop.listen(address, speaker.port)
+    control = Control(core, listen(files.socket), draft)
+    who = account()
+    files.hold(None if who is None else (who.uid, who.gid))
+    give_up(who)
+    loop.serve(Service(core, control, files))
 
-    def stop(*_: object) -> None:
-        loop.stopped = True
-
-    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGTERM, lambda *_: loop.stop())
     # Paths live long, and cycles are rare: the collector would only walk over them.
     gc.set_threshold(200_000, 50, 100)
     loop.run()

@@ -16,9 +16,10 @@ from routing.bgp.notify import Notify
 from routing.bgp.peering import Close, Connect, Down, Effect, Moved, Peering, RefreshAsked, Transmit, Up, Updates
 from routing.bgp.routeserver import Bests, Converged, EndOfRib, Output, RouteServer
 from routing.bgp.values import Address, Neighbor, Speaker
-from routing.engines.engine import Event, Session, SessionState, Synced
-from routing.engines.native import outbox, views
+from routing.engines.engine import Session, SessionState, Synced
+from routing.engines.native import outbox
 from routing.engines.native.deadlines import Deadlines
+from routing.engines.native.views import News
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Core:
         self.server = RouteServer(speaker, now, known)
         self.peerings: dict[Address, Peering] = {}
         self.since: dict[Address, float] = {}
-        self.events: list[Event] = []
+        self.events: list[News] = []
         self._restarting = bool(known)
         self._addresses: dict[int, Address] = {}
         self._intakes: dict[Address, Intake] = {}
@@ -157,7 +158,7 @@ class Core:
         """Make news of best paths, or not."""
         self.server.watched = on
 
-    def take_events(self) -> tuple[Event, ...]:
+    def take_events(self) -> tuple[News, ...]:
         """Return what watchers are to be told."""
         events, self.events = tuple(self.events), []
         return events
@@ -286,7 +287,7 @@ class Core:
                     if carrier is not None:
                         self._actions.append(Write(carrier, data))
             case Bests():
-                self.events += views.news(output)
+                self.events.append(output)
             case EndOfRib():
                 carrier = self._carriers.get(output.address)
                 if carrier is not None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import select
 import socket
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,6 +23,7 @@ from typing import Protocol
 
 from routing.bgp.values import Address
 from routing.engines.native.core import Core, Dial, Hang, Write
+from routing.engines.native.log import log
 from routing.engines.native.outbox import Buffer
 
 BGP_PORT = 179
@@ -37,7 +40,7 @@ _BROKEN = select.EPOLLHUP | select.EPOLLERR
 
 
 class Side(Protocol):
-    """What else the loop serves: the daemon's side door."""
+    """What else the loop serves: the daemon (`service`)."""
 
     def filenos(self) -> dict[int, int]:
         """Return the descriptors to watch, with their epoll events."""
@@ -49,6 +52,14 @@ class Side(Protocol):
 
     def work(self) -> bool:
         """Do a bounded slice of what is left to do; tell whether there is more."""
+        ...
+
+    def settled(self, now: float) -> None:
+        """Take note that a turn is over."""
+        ...
+
+    def deadline(self) -> float | None:
+        """Return when `settled` has something to do next."""
         ...
 
 
@@ -82,7 +93,10 @@ class Loop:
         self._fresh: dict[Wire, None] = {}
         self._side: Side | None = None
         self._watched: dict[int, int] = {}
-        self.stopped = False
+        self._stopped = False
+        # A poll that a signal interrupts is taken up again.
+        self._woken = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._woken, _IN)
 
     def listen(self, address: Address, port: int) -> None:
         """Accept connections; the address need not be there yet."""
@@ -101,11 +115,17 @@ class Loop:
     def serve(self, side: Side) -> None:
         """Serve the daemon as well."""
         self._side = side
+        self._watch(side.filenos())
+
+    def stop(self) -> None:
+        """End `run` after this turn; a signal handler may call it."""
+        self._stopped = True
+        os.eventfd_write(self._woken, 1)
 
     def run(self) -> None:
         """Turn until stopped."""
         more = False
-        while not self.stopped:
+        while not self._stopped:
             more = self.turn(0 if more else self._patience())
 
     def turn(self, timeout: float) -> bool:
@@ -124,6 +144,7 @@ class Loop:
         more = self._side is not None and self._side.work()
         self._settle(now)
         if self._side is not None:
+            self._side.settled(now)
             self._watch(self._side.filenos())
         return more
 
@@ -134,9 +155,11 @@ class Loop:
         for wire in self._wires.values():
             wire.socket.close()
         self._epoll.close()
+        os.close(self._woken)
 
     def _patience(self) -> float:
-        due = self._core.deadline()
+        times = (self._core.deadline(), None if self._side is None else self._side.deadline())
+        due = min((time for time in times if time is not None), default=None)
         return -1 if due is None else max(0.0, due - self._clock())
 
     def _ready(self, fileno: int, events: int, now: float) -> int:
@@ -145,7 +168,7 @@ class Loop:
         if wire is None:
             if fileno in self._listeners:
                 self._accept(self._listeners[fileno], now)
-            elif self._side is not None:
+            elif self._side is not None and fileno in self._watched:
                 self._side.ready(fileno, events)
             return 0
         if wire.dialling:
@@ -213,7 +236,12 @@ class Loop:
         if not data:
             self._lost(wire, now)
             return 0
-        self._core.received(wire.number, data, now)
+        try:
+            self._core.received(wire.number, data, now)
+        except Exception:  # noqa: BLE001 - whatever a neighbour sends is no reason to fail the others
+            log("neighbor-dropped", address=str(wire.address), error=traceback.format_exc())
+            if wire.number in self._numbered:
+                self._lost(wire, now)
         return len(data)
 
     # -- out
