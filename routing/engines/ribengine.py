@@ -158,7 +158,7 @@ class RibEngine(ABC):
         attributes = wire.Shared()
         try:
             writer.write(_line({"id": 0, "method": "watch", "routes": routes}))
-            while line := await reader.readline():
+            while line := await _read_line(reader):
                 yield tuple(wire.event_from_json(item, attributes) for item in json.loads(line)["events"])
         finally:
             writer.close()
@@ -185,7 +185,7 @@ class RibEngine(ABC):
         self, reader: asyncio.StreamReader, read: Callable[[Json], T], patience: asyncio.Timeout
     ) -> list[T]:
         result: list[T] = []
-        while line := await reader.readline():
+        while line := await _read_line(reader):
             answer = json.loads(line)
             if "error" in answer:
                 raise EngineError(answer["error"])
@@ -208,6 +208,12 @@ class RibEngine(ABC):
 
 def _line(request: Json) -> bytes:
     return json.dumps({"id": 1, **request}).encode() + b"\n"
+
+
+async def _read_line(reader: asyncio.StreamReader) -> bytes:
+    """Return a whole line; what a process could not finish before its end is nothing."""
+    line = await reader.readline()
+    return line if line.endswith(b"\n") else b""
 
 
 async def _pause(patience: asyncio.Timeout) -> None:

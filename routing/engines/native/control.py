@@ -167,15 +167,19 @@ class Control:
     def work(self) -> bool:
         """Do a slice of what is left to do; tell whether there is more."""
         until = self._clock() + SLICE
-        more = True
-        while more and self._clock() < until:
-            # Not `any`, which would let those behind the first wait.
-            busy = [self._try(connection) for connection in list(self._connections.values())]
-            more = self._change() or True in busy
+        # However little time there is.
+        while (more := self._turn()) and self._clock() < until:
+            pass
         for connection in list(self._connections.values()):
             if connection.outbox:
                 self._send(connection)
         return more or any(c.answer is not None and len(c.outbox) <= AHEAD for c in self._connections.values())
+
+    def _turn(self) -> bool:
+        """Do a step of everything; tell whether there was one."""
+        # Not `any`, which would let those behind the first wait.
+        busy = [self._try(connection) for connection in list(self._connections.values())]
+        return self._change() or True in busy
 
     def close(self) -> None:
         """Close every socket."""

@@ -7,7 +7,7 @@ is true at one moment would hold up everything else, or cost as much memory as t
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from routing.bgp.attributes import decode
@@ -19,7 +19,6 @@ from routing.engines.engine import Best, Event, RouteView, Session, SessionState
 
 if TYPE_CHECKING:
     from routing.bgp.paths import Label, Path
-    from routing.bgp.peers import Peer
     from routing.bgp.routeserver import RouteServer
 
 #: What a watcher is told: best paths stay packed until they are written.
@@ -97,30 +96,32 @@ def best(news: Bests) -> Shown:
 
 def routes(server: RouteServer, prefix: Network | None, neighbor: str | None) -> Iterator[Shown | None]:
     """Yield paths received, refused ones too, and originated; None where there is nothing to be shown."""
-    sources: Container[Peer | None] | None = None
-    if neighbor is not None:
-        sources = {peer for peer in server.peers.values() if peer.neighbor.name == neighbor}
-        sources = sources | {None} if neighbor == LOCAL else sources
-    for family, label, nlri in _all(server) if prefix is None else _one(server, prefix):
-        paths = [path for path in label.paths if sources is None or path.source in sources]
-        shown = nlri or (server.tables.of[family].of(label) if paths else b"")
-        if not shown:
+    for family, label, path in _one(server, prefix) if prefix is not None else _of(server, neighbor):
+        if neighbor not in (None, taught_by(path)):
             yield None
             continue
-        for path in paths:
-            yield Shown(_route(path, label.ranked, _first(shown, family)), family, shown)
+        nlri = server.tables.of[family].of(label) if prefix is None else pack([prefix])
+        yield Shown(_route(path, label.ranked, _first(nlri, family)), family, nlri) if nlri else None
 
 
-def _one(server: RouteServer, prefix: Network) -> Iterable[tuple[Family, Label, bytes]]:
-    family, nlri = Family.of(prefix), pack([prefix])
-    label = server.tables.of[family].get(nlri)
-    return [] if label is None else [(family, label, nlri)]
+def _one(server: RouteServer, prefix: Network) -> Iterator[tuple[Family, Label, Path]]:
+    family = Family.of(prefix)
+    label = server.tables.of[family].get(pack([prefix]))
+    for path in () if label is None else label.paths:
+        yield family, label or path, path
 
 
-def _all(server: RouteServer) -> Iterator[tuple[Family, Label, bytes]]:
-    for family, table in server.tables.of.items():
-        for label, _ in table.labels():
-            yield family, label, b""
+def _of(server: RouteServer, neighbor: str | None) -> Iterator[tuple[Family, Label, Path]]:
+    """Yield the labels of all paths; the paths of a neighbour know theirs."""
+    if neighbor in (None, LOCAL):
+        for family, table in server.tables.of.items():
+            for label, _ in table.labels():
+                for path in label.paths:
+                    yield family, label, path
+    for peer in tuple(server.peers.values()) if neighbor is not None else ():
+        for path in peer.all_paths() if peer.neighbor.name == neighbor else ():
+            labels: tuple[Label, ...] = (path, *path.choices)
+            yield from ((family, label, path) for label in labels for family in Family)
 
 
 def _route(path: Path, ranked: tuple[Path, ...], prefix: Network) -> RouteView:

@@ -49,6 +49,10 @@ async def serve(reader, writer):
             await writer.drain()
             await reader.read()
             return
+        if request["method"] == "sessions" and place.joinpath("dying").exists():
+            writer.write(b'{"id": 1, "part": [')
+            await writer.drain()
+            os._exit(1)
         if request["method"] == "cease":
             place.joinpath("sessions").write_text("")
         for part in place.joinpath(request["method"]).read_text().splitlines():
@@ -159,6 +163,14 @@ async def test_a_process_that_does_not_answer_is_waited_for_only_so_long(
             await stage.engine.sessions()
     finally:
         os.kill(stage.pid, signal.SIGCONT)
+
+
+async def test_an_answer_that_breaks_off_is_an_error(stage: Stage) -> None:
+    """In the middle of a line, too."""
+    await stage.engine.apply(SPEAKER)
+    (stage.directory / "dying").touch()
+    with pytest.raises(EngineError, match="the process of scripted ended while it answered"):
+        await stage.engine.sessions()
 
 
 async def test_another_daemon_adopts_the_process_unless_it_must_be_another(stage: Stage) -> None:
