@@ -57,7 +57,7 @@ class Path:
         self.source, self.octets, self.next_hop = source, octets, next_hop
         self.reason, self.avoid, self.stale = reason, avoid, stale
         self.sent: dict[object, bytes | None] | None = None
-        self.choices: tuple[Choice, ...] = ()
+        self.choices: list[Choice] | tuple[()] = ()
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -137,7 +137,7 @@ class Choices:
         self._known = {key: choice for key, choice in self._known.items() if choice in kept}
         for path in live:
             if path.choices:
-                path.choices = tuple(choice for choice in path.choices if choice in kept)
+                path.choices = [choice for choice in path.choices if choice in kept]
 
     def _with(self, path: Path, label: Label | None) -> Label:
         if label is None or label.source is path.source:
@@ -158,7 +158,9 @@ class Choices:
         if found is None:
             found = self._known[key] = Choice(paths)
             for path in paths:
-                path.choices = (*path.choices, found)
+                # Not a tuple that grows: one path may be in as many choices as there are prefixes.
+                path.choices = path.choices or []
+                path.choices.append(found)
         return found
 
 

@@ -190,13 +190,18 @@ class Peer:
         return path
 
 
-_named: dict[frozenset[int], frozenset[int]] = {NOBODY: NOBODY}
+_named: dict[frozenset[int], frozenset[int]] = {}
+_NAMED = 1 << 16
 
 
 def named(ours: frozenset[int], asns: tuple[int, ...]) -> frozenset[int]:
     """Return which of our neighbours' AS numbers a path names; equal sets are one object."""
     found = ours.intersection(asns)
-    return _named.setdefault(found, found) if found else NOBODY
+    if not found:
+        return NOBODY
+    if len(_named) >= _NAMED:  # a neighbour can think of any number of sets
+        _named.clear()
+    return _named.setdefault(found, found)
 
 
 def path_asns(path: Path) -> tuple[int, ...]:
