@@ -113,6 +113,12 @@ def test_an_ipv4_prefix_may_have_an_ipv6_next_hop_where_it_was_agreed(hop: bytes
     assert (caught.value.code, caught.value.subcode) == (3, 9)
 
 
+def test_an_ipv4_prefix_keeps_its_ipv4_next_hop_where_another_is_allowed() -> None:
+    """RFC 8950 4 adds lengths and takes none away."""
+    attributes = join([ORIGIN, PATH, reach("000101", HOP.value, NET)])
+    assert read(b"", attributes, b"", EXTENDED) == read(b"", attributes, b"", BOTH)
+
+
 def test_an_update_of_nothing_is_the_end_of_the_rib() -> None:
     """RFC 4724 2, for IPv4, if anybody wants IPv4."""
     assert read(b"", b"", b"", BOTH) == Update(end_of_rib=Family.IPV4)
@@ -186,6 +192,7 @@ def test_prefixes_of_ipv4_that_cannot_be_read_end_the_session(nlri: bytes) -> No
         known(Code.MP_REACH_NLRI, bytes.fromhex("00020110") + HOP6[:8]),
         # RFC 7606 5.3: shorter than 5 and 3; flags.
         known(Code.MP_REACH_NLRI, bytes.fromhex("00020110")),
+        known(Code.MP_REACH_NLRI, bytes.fromhex("000201")),
         known(Code.MP_REACH_NLRI, bytes.fromhex("0002")),
         known(Code.MP_REACH_NLRI, b""),
         known(Code.MP_UNREACH_NLRI, bytes.fromhex("0002")),
