@@ -153,7 +153,7 @@ class EngineOnLan:
         self._await(engine.close(stop=stop))
 
     def _run(self, ready: threading.Event) -> None:
-        _enter(self.lan.namespace(self.member))
+        enter(self.lan.namespace(self.member))
         with asyncio.Runner() as runner:
             self._loop = runner.get_loop()
             self._loop.call_soon(ready.set)
@@ -192,7 +192,8 @@ class EngineOnLan:
             self.best[event.prefix] = event
 
 
-def _enter(namespace: str) -> None:
+def enter(namespace: str) -> None:
+    """Let the thread that calls stand in a namespace."""
     libc = ctypes.CDLL(None, use_errno=True)
     with Path("/run/netns", namespace).open("rb") as file:
         if libc.setns(file.fileno(), _CLONE_NEWNET):
