@@ -97,9 +97,9 @@ class Connection:
 
     @property
     def events(self) -> int:
-        """What it is to be polled for; it is not read while lines wait."""
+        """What it is to be polled for; it is not read while lines wait, and news are to be written as well."""
         full = len(self.inbox) > CHUNK and self.inbox.find(b"\n", self.searched) >= 0
-        return (0 if full else select.EPOLLIN) | (select.EPOLLOUT if self.outbox else 0)
+        return (0 if full else select.EPOLLIN) | (select.EPOLLOUT if self.outbox or self.watcher else 0)
 
 
 @dataclass(slots=True, eq=False)
@@ -157,7 +157,7 @@ class Control:
             self._send(connection)
 
     def publish(self, news: Iterable[News]) -> None:
-        """Tell all watchers; let go of those too far behind. `work` sends it."""
+        """Tell all watchers; let go of those too far behind. It is `work` that writes; `filenos` calls for that."""
         news = tuple(news)
         for connection in list(self._connections.values()):
             if connection.watcher is not None and not connection.watcher.put(news):

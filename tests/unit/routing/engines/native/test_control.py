@@ -301,6 +301,9 @@ def test_a_watcher_is_told_everything_and_then_what_happens(door: Door) -> None:
     assert watched(door)
     door.core.unsay(1, MANY[:1])
     assert door.hear(client, lambda _: True) == [{"events": [wire.event_to_json(Best(MANY[0], None))]}]
+    door.core.unsay(1, MANY[1:2])
+    door.turn()
+    assert door._epoll.poll(10), "who only waits for something to happen is called for what was published last"
     client.close()
     door.until_idle()
     assert not watched(door)
