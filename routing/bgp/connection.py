@@ -10,8 +10,8 @@ from routing.bgp import messages
 from routing.bgp.effects import RefreshAsked, Updates
 from routing.bgp.fsm import Event
 from routing.bgp.hot import split
-from routing.bgp.machine import Common, Machine
-from routing.bgp.negotiation import agree
+from routing.bgp.machine import Admission, Common, Machine
+from routing.bgp.negotiation import LONG_LIMIT, agree
 from routing.bgp.notify import MESSAGE_HEADER_ERROR, OPEN_ERROR, UPDATE_ERROR, Notify
 from routing.bgp.scan import Message
 from routing.bgp.values import Address
@@ -44,41 +44,57 @@ class Connection(Machine):
     def receive(self, data: bytes, now: float) -> None:
         """Take octets of the neighbour."""
         data = self._rest + data if self._rest else data
-        while True:
+        fault = None
+        while not self._waits():
             limit = self._limit
             found, consumed, fault = split(data, limit)
-            self._take(found, now)
+            read = self._take(found, now)
             if self.number is None:
                 return
+            if self._waits():
+                consumed, fault = sum(map(_size, found[:read])), None
             data = data[consumed:]
             # Behind an OPEN messages may be longer.
             if fault is None or limit == self._limit:
                 break
         self._rest = data
+        if self._waits() and len(data) > LONG_LIMIT:
+            self.resume(now)  # who says so much wants no other connection
         if fault is not None:
             self.fire(Event.HEADER_ERROR, now, Notify(MESSAGE_HEADER_ERROR, *fault))
+
+    def resume(self, now: float) -> None:
+        """Answer the OPEN that was postponed, and read on."""
+        self.agreement, self.postponed = self.postponed, None
+        self.fire(Event.OPEN, now)
+        self.receive(b"", now)
+
+    def _waits(self) -> bool:
+        return self.postponed is not None
 
     @property
     def _limit(self) -> int:
         return messages.SHORT_LIMIT if self.agreement is None else self.agreement.limit
 
-    def _take(self, found: list[Message], now: float) -> None:
+    def _take(self, found: list[Message], now: float) -> int:
+        """Act on messages; return how many were read. Those behind an OPEN may have to wait with it."""
         if found and self.state is SessionState.ESTABLISHED:
             self.restart_hold(now)
             if set(map(len, found)) == _ONLY_UPDATES:
                 self._deliver(found)
-                return
+                return len(found)
         run: list[Message] = []
-        for message in found:
+        for place, message in enumerate(found):
             if len(message) == _UPDATE_PARTS and self.state is SessionState.ESTABLISHED:
                 run.append(message)
                 continue
             self._deliver(run)
             run = []
             self._read(message[0], message[1], now)
-            if self.number is None:
-                return
+            if self.number is None or self._waits():
+                return place + 1
         self._deliver(run)
+        return len(found)
 
     def _deliver(self, found: list[Message]) -> None:
         if found and self.number is not None:
@@ -111,9 +127,12 @@ class Connection(Machine):
         except Notify as notify:
             self.fire(Event.OPEN_ERROR, now, notify)
             return
-        if self.common.admit(self, agreement, now):
+        admission = self.common.admit(self, agreement, now)
+        if admission is Admission.NOW:
             self.agreement = agreement
             self.fire(Event.DELAYED_OPEN if delayed else Event.OPEN, now)
+        elif admission is Admission.LATER:
+            self.postponed = agreement
 
     def _read_refresh(self, body: bytes, now: float) -> None:
         try:
@@ -126,3 +145,8 @@ class Connection(Machine):
         agreed = self.agreement.format.families if self.agreement is not None else frozenset()
         if family is not None and family in agreed and subtype == 0:
             self.common.effects.append(RefreshAsked(family, subtype))
+
+
+def _size(message: Message) -> int:
+    """Return how many octets a message was."""
+    return messages.HEADER + sum(map(len, message[1:])) + 2 * (len(message) - 2)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import ClassVar
 
 from routing.bgp.effects import Close, Connect, Down, Effect, Transmit, Up
@@ -36,6 +37,14 @@ _HARD = (1, 2, 3)
 _NO_FAULT = (4, 6, 7)  # a reset, another configuration, a collision
 
 
+class Admission(Enum):
+    """What becomes of a connection on which an OPEN came that would do."""
+
+    NOW = "now"
+    LATER = "later"  # another one is preferred, if its OPEN comes
+    DUMPED = "dumped"
+
+
 @dataclass(slots=True)
 class Common:
     """What the connections with one neighbour share: its AS, what we offer, and what comes out.
@@ -46,7 +55,7 @@ class Common:
     asn: int
     ours: Open
     pace: Pace
-    admit: Callable[[Machine, Agreement, float], bool]
+    admit: Callable[[Machine, Agreement, float], Admission]
     effects: list[Effect] = field(default_factory=list)
     detail: str = ""
 
@@ -64,10 +73,25 @@ class Cause:
 class Machine:
     """State and timers; the timers are the events of their expiry and when that is."""
 
-    __slots__ = ("_cause", "agreement", "common", "local", "number", "opened", "outgoing", "since", "state", "timers")
+    __slots__ = (
+        "_cause",
+        "agreement",
+        "common",
+        "local",
+        "number",
+        "opened",
+        "outgoing",
+        "postponed",
+        "since",
+        "state",
+        "timers",
+    )
 
     def __init__(self, common: Common, *, outgoing: bool) -> None:
-        """Begin idle and without TCP; `number` is the caller's for the TCP connection."""
+        """Begin idle and without TCP; `number` is the caller's for the TCP connection.
+
+        `opened`: we sent OPEN. `postponed`: what the neighbour's OPEN agreed on, if that is not answered yet.
+        """
         self.common = common
         self.outgoing = outgoing
         self.state = SessionState.IDLE
@@ -75,6 +99,7 @@ class Machine:
         self.local: Address | None = None
         self.timers: dict[Event, float] = {}
         self.agreement: Agreement | None = None
+        self.postponed: Agreement | None = None
         self.opened = False
         self.since = 0.0
         self._cause = Cause(0.0)
@@ -155,7 +180,7 @@ class Machine:
 
     def _release(self) -> None:
         self.timers.clear()
-        self.agreement = None
+        self.agreement = self.postponed = None
         self.opened = False
 
     def _establish(self) -> None:

@@ -2,12 +2,8 @@
 
 Called by the core of the engine, which owns sockets and time: events and `now` (seconds) go in, effects come out.
 
-There is one machine that connects, and one for each connection that the neighbour makes. Both ends may connect at once;
-which connection survives must not depend on what arrives first, or each end may drop the other one's:
-
-- While one connection is in OpenConfirm or Established, a new one waits for the neighbour's OPEN before it sends ours.
-- The one that the higher identifier made is kept, also when the other is established already, if both OPENs were sent on
-  it before it was. Behind an established session a newcomer is refused, unless the neighbour restarted (RFC 4724 4.2).
+There is one machine that connects, and one for each connection that the neighbour makes; what they are to each other says
+`routing.bgp.collision`.
 """
 
 from __future__ import annotations
@@ -15,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from routing.bgp.collision import CONFIRMED, PATIENCE, admit, dump
 from routing.bgp.connection import Connection
 from routing.bgp.effects import Close, Connect, Down, Effect, Moved, RefreshAsked, Transmit, Up, Updates
 from routing.bgp.fsm import Event
-from routing.bgp.machine import LASTED, Common, Machine
+from routing.bgp.machine import Admission, Common, Machine
 from routing.bgp.messages import encode_notification, encode_refresh
 from routing.bgp.negotiation import Agreement, offer, ours_is_kept
 from routing.bgp.notify import CEASE, HOLD_TIMER_EXPIRED, SEND_HOLD_TIMER_EXPIRED, Notify, shutdown
@@ -41,10 +38,6 @@ __all__ = [
 
 _CONNECTION_REJECTED = 5
 _CONFIGURATION_CHANGE = 6
-_COLLISION = 7
-
-#: How long a connection may outlive the session that another one became (a race, see above).
-_PATIENCE = 5.0
 
 # From the one that says least of a connection to come.
 _RANKS = {
@@ -60,7 +53,7 @@ _RANKS = {
         )
     )
 }
-_CONFIRMED = (SessionState.OPENCONFIRM, SessionState.ESTABLISHED)
+
 _TRYING = (Event.CONNECT_RETRY_EXPIRES, Event.IDLE_HOLD_EXPIRES)
 _SAID = {
     Event.HOLD_EXPIRES: Notify(HOLD_TIMER_EXPIRED),
@@ -233,11 +226,8 @@ class Peering:
         self._common.detail = str(notify)
         self._session = self._outgoing = self._incoming = None
 
-    def _collide(self, machine: Machine, now: float) -> None:
-        machine.fire(Event.COLLISION_DUMP, now, Notify(CEASE, _COLLISION))
-
     def _confirmed(self) -> bool:
-        return any(machine.state in _CONFIRMED for machine in self._machines())
+        return any(machine.state in CONFIRMED for machine in self._machines())
 
     def _acked(self, connection: int, local: Address, now: float) -> None:
         attempt = self._outgoing
@@ -257,7 +247,7 @@ class Peering:
             return
         if self._incoming is not None:
             # One neighbour connects once at a time: it has lost that one.
-            self._collide(self._incoming, now)
+            dump(self._incoming, now)
         self._incoming = Connection(self._common, outgoing=False)
         self._incoming.fire(Event.MANUAL_START_PASSIVE, now)
         self._open(self._incoming, connection, local, now)
@@ -280,50 +270,48 @@ class Peering:
             # The neighbour is here: wait how that ends.
             machine.timers[event] = now + self._common.pace.connect_retry()
         elif self._session is not None and machine is not self._session:
-            self._collide(machine, now)
+            dump(machine, now)
+        elif event is Event.DELAY_OPEN_EXPIRES and machine.postponed is not None:
+            machine.resume(now)
         else:
             machine.fire(event, now, _SAID.get(event))
 
-    def _admit(self, machine: Machine, agreement: Agreement, now: float) -> bool:
-        """Resolve collisions of a connection on which OPEN came; tell whether it goes on."""
-        rivals = [rival for rival in self._machines() if rival is not machine and rival.state in _CONFIRMED]
-        for rival in rivals:
-            if rival.state is SessionState.ESTABLISHED and not machine.opened:
-                if not self._has_restarted(machine, rival, agreement):
-                    self._collide(machine, now)
-                    return False
-                # RFC 4724 5: the old connection goes without a NOTIFICATION, its routes are kept.
-                rival.fire(Event.TCP_FAILS, now, detail="the neighbour came again")
-            elif machine.outgoing is ours_is_kept(self._offer, agreement):
-                self._collide(rival, now)
-            else:
-                self._collide(machine, now)
-                return False
-        return True
-
-    def _has_restarted(self, machine: Machine, session: Connection, agreement: Agreement) -> bool:
-        """Tell whether a newcomer says that the session is over, or both ends connected at the same time."""
-        helped = session.agreement is not None and session.agreement.established.restart_time is not None
-        return helped and (agreement.restarting or machine.since - session.since >= LASTED)
+    def _admit(self, machine: Machine, agreement: Agreement, now: float) -> Admission:
+        rivals = [rival for rival in self._machines() if rival is not machine]
+        return admit(machine, rivals, ours_is_kept(self._offer, agreement), agreement, now)
 
     def _settle(self, now: float) -> None:
         """Put every machine where its state belongs."""
-        if self._session is not None and self._session.state is not SessionState.ESTABLISHED:
-            self._session = None
-        self._incoming = self._living(self._incoming)
-        if self._passive or self._session is not None:
-            self._outgoing = self._living(self._outgoing)
+        self._bury()
+        self._unblock(now)
+        self._bury()
         for machine in (self._outgoing, self._incoming):
             if machine is not None and machine.state is SessionState.ESTABLISHED:
                 self._establish(machine, now)
         if self._session is None and self._outgoing is None and self._started and not self._passive:
             self._outgoing = Connection(self._common, outgoing=True)
             self._outgoing.timers[Event.IDLE_HOLD_EXPIRES] = now + self._common.pace.idle_hold()
-        if not self._confirmed():
-            for machine in list(self._machines()):
-                if machine.timers.pop(Event.DELAY_OPEN_EXPIRES, None) is not None:
-                    machine.fire(Event.DELAY_OPEN_EXPIRES, now)
         self._tell()
+
+    def _bury(self) -> None:
+        """Forget machines that have ended; the one that connects lives on to try again."""
+        if self._session is not None and self._session.state is not SessionState.ESTABLISHED:
+            self._session = None
+        self._incoming = self._living(self._incoming)
+        if self._passive or self._session is not None:
+            self._outgoing = self._living(self._outgoing)
+
+    def _unblock(self, now: float) -> None:
+        """Let a connection go on that waited for another one which is no more."""
+        if self._confirmed():
+            return
+        for machine in list(self._machines()):
+            if Event.DELAY_OPEN_EXPIRES not in machine.timers:
+                continue
+            rivals = [rival for rival in self._machines() if rival is not machine]
+            if machine.postponed is None or not any(rival.opened for rival in rivals):
+                del machine.timers[Event.DELAY_OPEN_EXPIRES]
+                self._expired(machine, Event.DELAY_OPEN_EXPIRES, now)
 
     @staticmethod
     def _living(machine: Connection | None) -> Connection | None:
@@ -339,13 +327,13 @@ class Peering:
         if rival is None or agreement is None:
             return
         if rival.opened and rival.outgoing is ours_is_kept(self._offer, agreement):
-            rival.timers[Event.HOLD_EXPIRES] = now + _PATIENCE
+            rival.timers[Event.HOLD_EXPIRES] = now + PATIENCE
             if rival.outgoing:
                 self._outgoing = rival
             else:
                 self._incoming = rival
         else:
-            self._collide(rival, now)
+            dump(rival, now)
 
     def _tell(self) -> None:
         states = [machine.state for machine in self._machines()]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from routing.bgp.connection import Connection
 from routing.bgp.effects import Close, Down, Effect, RefreshAsked, Transmit, Up, Updates
 from routing.bgp.fsm import Event
-from routing.bgp.machine import Common
+from routing.bgp.machine import Admission, Common
 from routing.bgp.messages import (
     KEEPALIVE_MESSAGE,
     UPDATE,
@@ -45,11 +45,11 @@ def parsed(number: int) -> tuple[int, bytes, bytes, bytes]:
     return (2, bytes((8, number)), b"", b"")
 
 
-def opened(*, delay: bool = False, admits: bool = True) -> Connection:
+def opened(*, delay: bool = False, admits: Admission = Admission.NOW) -> Connection:
     """Make a connection over which the neighbour came, and forget its effects."""
 
-    def admit(machine: object, *_: object) -> bool:
-        if not admits:
+    def admit(*_: object) -> Admission:
+        if admits is Admission.DUMPED:
             made.fire(Event.COLLISION_DUMP, 0, Notify(6, 7))
         return admits
 
@@ -210,10 +210,33 @@ def test_a_connection_that_waits_answers_open_with_open() -> None:
 
 def test_a_connection_that_is_not_admitted_goes_no_further() -> None:
     """What the peering said of it stands; what follows the OPEN is not read."""
-    made = opened(admits=False)
+    made = opened(admits=Admission.DUMPED)
     made.receive(OPEN + KEEPALIVE_MESSAGE, 1)
     assert said(made.common.effects) == [Notify(6, 7)]
     assert made.state is SessionState.IDLE
+
+
+def test_an_open_that_has_to_wait_is_answered_later_and_what_follows_it_is_read_then() -> None:
+    """In the same octets or in later ones; nothing is lost and nothing is read before."""
+    made = opened(admits=Admission.LATER)
+    made.receive(OPEN + KEEPALIVE_MESSAGE + withdrawal(1), 1)
+    made.receive(withdrawal(2)[:20], 2)
+    made.receive(withdrawal(2)[20:], 2)
+    assert made.common.effects == []
+    assert made.deadline() == 240
+    made.resume(3)
+    assert [type(effect) for effect in made.common.effects] == [Transmit, Up, Updates]
+    assert numbers(made.common.effects) == [1, 2]
+
+
+def test_one_that_waits_does_not_take_octets_without_end() -> None:
+    """Who says more than a message goes on at once."""
+    made = opened(admits=Admission.LATER)
+    made.receive(OPEN + KEEPALIVE_MESSAGE, 1)
+    made.receive(END_OF_RIB * 2800, 1)
+    assert made.common.effects == []
+    made.receive(END_OF_RIB * 100, 1)
+    assert made.state is SessionState.ESTABLISHED
 
 
 @pytest.mark.parametrize(

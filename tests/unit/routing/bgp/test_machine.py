@@ -6,7 +6,7 @@ import pytest
 
 from routing.bgp.effects import Close, Connect, Down, Transmit, Up
 from routing.bgp.fsm import TABLE, Action, Event
-from routing.bgp.machine import LARGE_HOLD, LASTED, SEND_HOLD, Common, Machine
+from routing.bgp.machine import LARGE_HOLD, LASTED, SEND_HOLD, Admission, Common, Machine
 from routing.bgp.messages import KEEPALIVE_MESSAGE, Notify, decode_notification, encode_open
 from routing.bgp.negotiation import agree, offer
 from routing.bgp.pace import Pace
@@ -22,7 +22,7 @@ TCP = 5
 
 def machine(*, outgoing: bool = True) -> Machine:
     """Make one that has done nothing yet."""
-    return Machine(Common(65001, OURS, Pace(REMOTE), lambda *_: True), outgoing=outgoing)
+    return Machine(Common(65001, OURS, Pace(REMOTE), lambda *_: Admission.NOW), outgoing=outgoing)
 
 
 def opened(*, outgoing: bool = True) -> Machine:

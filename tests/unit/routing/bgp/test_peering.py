@@ -490,20 +490,50 @@ def test_of_two_connections_that_of_the_higher_identifier_is_kept(*, higher: boo
     assert [effect.connection for effect in made.take() if isinstance(effect, Up)] == [kept]
 
 
-def test_both_ends_keep_the_same_connection_also_if_one_is_established_already() -> None:
-    """Its OPEN had crossed ours: the neighbour, too, keeps the connection that the higher identifier made."""
+def _both_open() -> Peering:
+    """Make one with two connections, of which the one it made (7) is preferred, and OPEN on the other (8) only."""
     made = peering()
     made.connected(7, HERE, outgoing=True, now=0)
     made.connected(8, HERE, outgoing=False, now=0)
-    made.receive(8, encode_open(THEIRS) + KEEPALIVE_MESSAGE, 1)
-    assert made.state is SessionState.ESTABLISHED
     made.take()
-    made.receive(7, encode_open(THEIRS), 1.1)
+    made.receive(8, encode_open(THEIRS) + KEEPALIVE_MESSAGE, 1)
+    assert made.take() == []
+    assert made.state is SessionState.OPENSENT
+    return made
+
+
+def test_the_other_connection_waits_for_the_preferred_one() -> None:
+    """No session comes up that would be dropped an instant later."""
+    made = _both_open()
+    made.receive(7, encode_open(THEIRS) + KEEPALIVE_MESSAGE, 1.1)
+    effects = made.take()
+    assert said(effects, 8) == [COLLISION]
+    assert [effect.connection for effect in effects if isinstance(effect, Up)] == [7]
+    assert downs(effects) == []
+
+
+def test_the_other_connection_is_used_when_the_preferred_one_fails() -> None:
+    """At once; some close every second connection without a look at it."""
+    made = _both_open()
+    made.disconnected(7, 1.1)
+    assert [effect.connection for effect in made.take() if isinstance(effect, Up)] == [8]
+
+
+def test_the_other_connection_is_used_when_nothing_comes_over_the_preferred_one() -> None:
+    """After a while; but if the neighbour does open it then, so does it on its side, and both keep that one."""
+    made = _both_open()
+    assert [effect.connection for _, effect in run(made, 3) if isinstance(effect, Up)] == [8]
+    made.receive(7, encode_open(THEIRS), 4)
     effects = made.take()
     assert said(effects, 8) == [COLLISION]
     assert downs(effects) == [True]
-    made.receive(7, KEEPALIVE_MESSAGE, 1.2)
+    made.receive(7, KEEPALIVE_MESSAGE, 4.1)
     assert made.state is SessionState.ESTABLISHED
+    made = _both_open()
+    run(made, 10)
+    assert made.state is SessionState.ESTABLISHED
+    made.receive(7, encode_open(THEIRS), 11)
+    assert made.take() == []
 
 
 def test_an_attempt_is_given_up_once_there_is_a_session() -> None:
@@ -770,6 +800,7 @@ def test_a_session_that_both_begin_at_once_is_soon_there(setting: Setting, seed:
     network = Network(seed, 0.0, setting.ends())
     network.run(15)
     assert [end.peering.state for end in network.ends] == [SessionState.ESTABLISHED] * 2
+    assert [end.downs for end in network.ends] == [[], []]
 
 
 # -- anything at all
