@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from routing.bgp.peers import Peer
     from routing.bgp.update import Format
 
+_CONCERNS = 1 << 16
+
 
 class Audience:
     """Neighbours that are up, have one export policy, are treated alike and written to in one format.
@@ -92,6 +94,8 @@ class Audience:
         key = path.source, path.avoid
         found = self._concern.get(key)
         if found is None:
+            if len(self._concern) >= _CONCERNS:  # a neighbour can think of any number of sets
+                self._concern = {}
             found = self._concern[key] = tuple(self._withheld_from(path))
         return found
 

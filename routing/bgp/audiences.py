@@ -136,6 +136,10 @@ class Audiences:
             self._part(peer, place.audience)
             self._behind[peer] = {family: PrefixTable(WIDTHS[family]) for family in place.audience.treatment.families}
 
+    def is_behind(self, peer: Peer) -> bool:
+        """Tell whether a neighbour is told nothing for now."""
+        return peer in self._behind
+
     def catch_up(self, peer: Peer) -> list[Send]:
         """Tell a neighbour what it has missed, net, and count it in again."""
         behind = self._behind.pop(peer, None)

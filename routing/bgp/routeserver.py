@@ -71,6 +71,8 @@ class RouteServer:
         self._sessions: dict[Address, Established] = {}
         self._joining: dict[Address, None] = {}
         self._moving: dict[Peer, None] = {}
+        self._late: dict[Address, frozenset[Family]] = {}
+        self._asking: dict[Address, dict[Family, None]] = {}
         self._untold: dict[Address, frozenset[Family]] = {}
         self._fixed: dict[Address, Neighbor] = {}
         self._ranges: list[Neighbor] = []
@@ -99,7 +101,8 @@ class RouteServer:
             if self._follow(address, now):
                 yield
         # First what the new verdicts change, by the old export; then what the new export changes, for all alike at once.
-        self._move()
+        self._settle()
+        self._move(tuple(self._moving))
         self._name()
         self._await(now)
 
@@ -128,10 +131,13 @@ class RouteServer:
         """Take note of the end of a session; `graceful`: the neighbour may be restarting (RFC 4724 4.2, RFC 8538)."""
         session = self._sessions.pop(address, None)
         self._untold.pop(address, None)
+        self._late.pop(address, None)
+        self._asking.pop(address, None)
         peer = self.peers.get(address)
         if session is None or peer is None:
             return
         self._settle()
+        self._moving.pop(peer, None)
         self.audiences.leave(peer)
         helped = graceful and session.restart_time is not None and peer.neighbor.restart_time > 0
         kept = session.kept if helped else frozenset()
@@ -150,10 +156,9 @@ class RouteServer:
             self._await(now)
 
     def refresh(self, address: Address, family: Family) -> None:
-        """Tell a neighbour our table again, as it asks (RFC 2918)."""
-        if address in self._sessions:
-            self.catch_up(address)
-            self._say(self.audiences.table(self.peers[address], family))
+        """Tell a neighbour our table again, as it asks (RFC 2918): once, however often it asks before it is told."""
+        if address in self._sessions and address not in self._joining:
+            self._asking.setdefault(address, {})[family] = None
 
     def fall_behind(self, address: Address) -> None:
         """Send a neighbour nothing more until `catch_up`: it does not read."""
@@ -162,10 +167,15 @@ class RouteServer:
             self.audiences.fall_behind(self.peers[address])
 
     def catch_up(self, address: Address) -> None:
-        """Send a neighbour what it has missed, net."""
-        if address in self._sessions:
-            self._settle()
-            self._say(self.audiences.catch_up(self.peers[address]))
+        """Send a neighbour what it has missed, net, and then what had to wait for that."""
+        if address not in self._sessions:
+            return
+        self._settle()
+        peer = self.peers[address]
+        self._say(self.audiences.catch_up(peer))
+        if peer in self._moving:
+            self._move((peer,))
+        self._end(address, self._late.pop(address, frozenset()))
 
     def tick(self, now: float) -> None:
         """Let go of what is overdue."""
@@ -247,12 +257,12 @@ class RouteServer:
         self._moving[peer] = None
         return True
 
-    def _move(self) -> None:
-        self._settle()
-        moving, self._moving = self._moving, {}
-        up = [(peer, self._sessions[peer.address]) for peer in moving if self._is_up(peer)]
-        for peer, _ in up:
-            self._say(self.audiences.catch_up(peer))
+    def _move(self, moving: Iterable[Peer]) -> None:
+        """Tell neighbours what their new exports change; who is behind is told when it catches up."""
+        ready = [peer for peer in moving if not self.audiences.is_behind(peer)]
+        for peer in ready:
+            del self._moving[peer]
+        up = [(peer, self._sessions[peer.address]) for peer in ready if self._is_up(peer)]
         self._say(self.audiences.move((peer, treatment(peer.neighbor, session, self.speaker)) for peer, session in up))
 
     def _is_up(self, peer: Peer) -> bool:
@@ -283,6 +293,8 @@ class RouteServer:
                 self._out += [news for change in changes if (news := best(family, change)) is not None]
         if self._joining:
             self._join()
+        if self._asking:
+            self._answer()
 
     def _join(self) -> None:
         joining, self._joining = self._joining, {}
@@ -296,7 +308,21 @@ class RouteServer:
             )
         )
         if self.converged:
-            self._out += [EndOfRib(address, session.families) for address, session in up]
+            for address, session in up:
+                self._end(address, session.families)
+
+    def _end(self, address: Address, families: frozenset[Family]) -> None:
+        """Say End-of-RIB when everything else is said: to one that is behind, later."""
+        if self.audiences.is_behind(self.peers[address]):
+            self._late[address] = families
+        elif families:
+            self._out.append(EndOfRib(address, families))
+
+    def _answer(self) -> None:
+        ready = [address for address in self._asking if not self.audiences.is_behind(self.peers[address])]
+        for address in ready:
+            for family in self._asking.pop(address):
+                self._say(self.audiences.table(self.peers[address], family))
 
     def _await(self, now: float) -> None:
         """Forget the awaited whose time has come or who are not configured; converge when nobody is left."""
@@ -311,7 +337,8 @@ class RouteServer:
             self._settle()
             self.converged = True
             self._out.append(Converged())
-            self._out += [EndOfRib(address, session.families) for address, session in self._sessions.items()]
+            for address, session in self._sessions.items():
+                self._end(address, session.families)
 
     def _forget_idle(self, peer: Peer) -> None:
         if not peer.received and peer.address not in self._sessions:
