@@ -1,0 +1,534 @@
+"""Random walks of a route server: sessions, messages, policies and slow readers, held at every step to what is right.
+
+`EDGEWAY_STEPS` and `EDGEWAY_SEED` as in `tests.packet.test_flow_model`. Right is what `naive_rs` works out. A walk changes a
+speaker step by step while everything else goes on, and lets neighbours fall behind and catch up again.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address, ip_network
+from typing import Any
+
+from routing.bgp.attributes import decode, downgrade, encode
+from routing.bgp.hot import announce
+from routing.bgp.intake import Intake
+from routing.bgp.nlri import pack, unpack
+from routing.bgp.routeserver import EndOfRib, RouteServer
+from routing.bgp.session import Established
+from routing.bgp.update import Format
+from routing.bgp.values import (
+    Address,
+    Announcement,
+    Attributes,
+    ExportPolicy,
+    Family,
+    ImportPolicy,
+    Mode,
+    Neighbor,
+    Network,
+    Origin,
+    PrefixRule,
+    Reason,
+    Segment,
+    SegmentType,
+    Speaker,
+    UnknownAttribute,
+)
+from tests.support.naive_rs import NaiveRouteServer
+from tests.support.old_rs import OldRouteServer
+from tests.support.speaking import LIMIT, SPOILT, Ears, Message, end, messages, told, withdrawal
+
+US = 65000
+LOCAL = ip_address("192.0.2.254")
+LOCAL6 = ip_address("2001:db8::fe")
+MARK = IPv4Address("192.0.2.254")
+PREFIXES: dict[Family, list[Network]] = {
+    Family.IPV4: [ip_network(text) for text in ("0.0.0.0/0", "10.0.0.0/8", "10.1.0.0/16", "10.1.2.0/23", "10.1.2.128/25")]
+    + [ip_network(f"10.2.{n}.0/24") for n in range(4)],
+    Family.IPV6: [ip_network(text) for text in ("::/0", "2001:db8:1::/48", "2001:db8:2::/48", "2001:db8:2:8000::/49")],
+}
+ANY = (PrefixRule(ip_network("0.0.0.0/0"), 0, 32), PrefixRule(ip_network("::/0"), 0, 128))
+SOME = (PrefixRule(ip_network("10.0.0.0/8"), 9, 24), PrefixRule(ip_network("2001:db8:2::/48"), 48, 128))
+BOTH = frozenset(Family)
+FIXED = [IPv4Address(f"192.0.2.{n}") for n in range(1, 8)]
+DYNAMIC = [IPv4Address(f"192.0.2.{n}") for n in (17, 18, 20)]
+OPEN = ImportPolicy(accept=ANY, refuse_as_set=False)
+IMPORTS = [
+    OPEN,
+    OPEN,
+    replace(OPEN, refuse_as_set=True),
+    replace(OPEN, accept=SOME),
+    replace(OPEN, never=SOME),
+    replace(OPEN, forbidden_as=(7,)),
+    replace(OPEN, max_path_length=2),
+    replace(OPEN, next_hops=(ip_network("192.0.2.0/30"), ip_network("2001:db8::/126"))),
+    replace(OPEN, max_prefixes=3),
+    replace(OPEN, max_prefixes=1, accept=SOME),
+    ImportPolicy(),
+]
+EXPORTS = [
+    *[ExportPolicy(ANY)] * 6,
+    ExportPolicy(SOME),
+    ExportPolicy(SOME),
+    ExportPolicy(ANY, never=SOME),
+    ExportPolicy((PrefixRule.exact(PREFIXES[Family.IPV4][2]),)),
+    ExportPolicy(),
+]
+OWN = [
+    Announcement(PREFIXES[Family.IPV4][1]),
+    Announcement(PREFIXES[Family.IPV4][2], IPv4Address("192.0.2.77"), med=5),
+    Announcement(ip_network("10.9.0.0/16"), communities=((65000, 1),)),
+    Announcement(PREFIXES[Family.IPV6][1]),
+    Announcement(PREFIXES[Family.IPV6][2], IPv6Address("2001:db8::77")),
+]
+
+
+class Walk:
+    """One walk from a seed; `old` holds the server of before to it, too."""
+
+    def __init__(self, seed: int, mode: Mode, *, old: bool = False) -> None:
+        """Start a speaker."""
+        self.dice = random.Random(seed)  # noqa: S311 - for tests
+        self.mode = mode
+        self.extended = self.dice.random() < 0.5  # noqa: PLR2004
+        self.now = 1000.0
+        self.done: Counter[str] = Counter()
+        self.told: deque[str] = deque(maxlen=40)
+        self.neighbors: dict[str, Neighbor] = {}
+        for number in range(1, len(FIXED) + 1):
+            self._neighbor(number)
+        for name, inside in (("wide", "192.0.2.16/28"), ("tight", "192.0.2.20/30")):
+            self._range(name, IPv4Network(inside))
+        self.own: list[Announcement] = []
+        speaker = self.speaker()
+        awaited = self.dice.sample(FIXED, 2)
+        self.server = RouteServer(speaker, self.now, awaited)
+        self.server.watched = True
+        self.naive = NaiveRouteServer(speaker)
+        self.old = OldRouteServer(speaker, self.now, awaited) if old else None
+        self.ears = Ears()
+        self.intakes: dict[Address, Intake] = {}
+        self.formats: dict[Address, Format] = {}
+        self.behind: set[Address] = set()
+        self.asking: set[Address] = set()
+        self.steps: Iterator[None] | None = None
+        for _ in range(10):
+            self._up()
+
+    # -- what there is
+
+    def speaker(self) -> Speaker:
+        """Return what the servers are to be."""
+        order = list(self.neighbors.values())
+        self.dice.shuffle(order)
+        return Speaker("s", self.mode, US, MARK, (LOCAL, LOCAL6), neighbors=tuple(order), announcements=tuple(self.own))
+
+    def _neighbor(self, number: int) -> None:
+        internal = self.dice.random() < (0.4 if self.mode is not Mode.TRANSPARENT else 0.1)
+        asn = US if internal else self.dice.choice((US + number, US + number, US + 1))
+        self.neighbors[f"n{number}"] = self._policies(
+            Neighbor(f"n{number}", asn, FIXED[number - 1], next_hop_self=self.dice.random() < 0.3)  # noqa: PLR2004
+        )
+
+    def _range(self, name: str, inside: Network) -> None:
+        self.neighbors[name] = self._policies(Neighbor(name, self.dice.choice((US + 9, US)), range=inside))
+
+    def _policies(self, neighbor: Neighbor) -> Neighbor:
+        imports, exports = self.dice.choice(IMPORTS), self.dice.choice(EXPORTS)
+        if self.dice.random() < 0.2:  # noqa: PLR2004
+            imports = replace(imports, first_as=neighbor.asn)
+        return replace(neighbor, imports=imports, exports=exports)
+
+    def _attributes(self, address: Address, family: Family) -> Attributes:
+        """Draw attributes that often tie and sometimes loop."""
+        client, choice = self.naive.clients[address], self.dice.choice
+        beyond = [choice((US + 1, US + 2, US + 3, US + 9, 7, 4200000000)) for _ in range(choice((0, 0, 1, 1, 2)))]
+        first = [] if client.internal else [choice((client.neighbor.asn, client.neighbor.asn, 9))]
+        asns = (*first, *beyond, *([US] if self.dice.random() < 0.03 else ()))  # noqa: PLR2004
+        path = (Segment(SegmentType.SEQUENCE, asns),) if asns else ()
+        if self.dice.random() < 0.1:  # noqa: PLR2004
+            path = (*path, Segment(SegmentType.SET, (choice((US + 2, 8)), 11)))
+        return Attributes(
+            next_hop=self._next_hop(address, family),
+            origin=choice((Origin.IGP, Origin.IGP, Origin.EGP)),
+            as_path=path,
+            med=choice((None, None, 0, 5)),
+            local_pref=choice((None, None, 100, 200)),
+            communities=choice(((), (), (), ((65535, 65281),), ((65535, 65282),), ((65535, 0),), ((1, 2),))),
+            originator_id=choice((None, None, None, MARK, IPv4Address("10.9.9.1"), IPv4Address("10.9.9.17"))),
+            cluster_list=choice(((), (), (IPv4Address("1.1.1.1"),), (MARK,))),
+            unknown=choice(((), (), (), (UnknownAttribute(0xE0, 99, b"x"),))),
+        )
+
+    def _next_hop(self, address: Address, family: Family) -> Address:
+        number = int(address) & 0xFF
+        six = IPv6Address("2001:db8::") + number
+        if family is Family.IPV6:
+            return six
+        four = self.dice.choice((address, address, IPv4Address("192.0.2.77")))
+        return self.dice.choice((four, six)) if self.formats[address].extended_next_hop else four
+
+    def _mostly(self) -> bool:
+        """Tell yes to most, so that many are treated alike."""
+        return self.dice.random() < 0.9  # noqa: PLR2004
+
+    def _some(self, family: Family) -> list[Network]:
+        return self.dice.sample(PREFIXES[family], self.dice.choice((1, 1, 2, 4)))
+
+    def _speaking(self) -> Address | None:
+        """Choose one whose session is up for everybody."""
+        return self._one_of(address for address in self.intakes if self._known(address))
+
+    def _known(self, address: Address) -> bool:
+        """Tell whether it is up for everybody, and not only until a new configuration comes to it."""
+        client = self.naive.clients.get(address)
+        return client is not None and client.session is not None
+
+    def _one_of(self, addresses: Iterable[Address]) -> Address | None:
+        found = sorted(addresses)
+        return self.dice.choice(found) if found else None
+
+    # -- what happens
+
+    def run(self, steps: int) -> None:
+        """Walk, and look whether all is as it should be."""
+        ways: list[tuple[Callable[[], str | None], int]] = [
+            (self._up, 6),
+            (self._down, 2),
+            (self._announce, 30),
+            (self._withdraw, 10),
+            (self._malformed, 2),
+            (self._end, 3),
+            (self._refresh, 2),
+            (self._fall_behind, 4),
+            (self._catch_up, 4),
+            (self._wait, 2),
+            (self._configure, 5),
+            (self._step, 12),
+            (self._look, 15),
+        ]
+        each, weights = [way for way, _ in ways], [weight for _, weight in ways]
+        for _ in range(steps):
+            (way,) = self.dice.choices(each, weights)
+            said = way()
+            if said is not None:
+                self.done[way.__name__.strip("_")] += 1
+                self.told.append(said)
+        self._finish()
+        for address in list(self.behind):
+            self._listen()
+            self._catches_up(address)
+        self._look()
+
+    def _up(self) -> str | None:
+        address = self.dice.choice([*FIXED, *DYNAMIC])
+        if self.naive.neighbor_at(address) is None or (address in self.intakes and self._mostly()):
+            return None
+        self._listen()
+        if address in self.intakes and self.steps is not None:
+            # What a step says may still be for the session before.
+            return None
+        choice, families = self.dice.choice, BOTH if self._mostly() else frozenset({Family.IPV4})
+        number = int(address) & 0xFF
+        # The old one did not weigh again what it kept.
+        router_id = IPv4Address("10.9.9.0") + (number if self.old else choice((number, number, 200)))
+        session = Established(
+            router_id,
+            LOCAL if self._mostly() else LOCAL6,
+            families,
+            extended_next_hop=self._mostly() == self.extended,
+            restart_time=choice((None, 90, 90)),
+            kept=choice((families, families, frozenset({Family.IPV4}))),
+            preserved=choice((families, families, frozenset({Family.IPV4}), frozenset())),
+        )
+        self._start(address, session, four_octet=self._mostly())
+        return f"{self.now} up {address} {session}"
+
+    def _start(self, address: Address, session: Established, *, four_octet: bool) -> None:
+        self.ears.open(address)
+        self.naive.session_up(address, session, self.now)
+        if self.old is not None:
+            self.old.up(address, session, self.now)
+        format_ = Format(
+            session.families,
+            self.naive.clients[address].internal,
+            four_octet=four_octet,
+            extended_next_hop=session.extended_next_hop,
+        )
+        assert self.server.session_up(address, session, format_, self.now)
+        self.behind.discard(address)
+        self.asking.discard(address)
+        self.formats[address] = format_
+        self.intakes[address] = Intake(self.server, self.server.peers[address], format_)
+
+    def _down(self) -> str | None:
+        address = self._speaking()
+        if address is None:
+            return None
+        graceful = self.dice.random() < 0.7  # noqa: PLR2004
+        self._listen()
+        self.server.session_down(address, self.now, graceful=graceful)
+        self._listen()
+        self._gone(address)
+        self.naive.session_down(address, self.now, graceful=graceful)
+        if self.old is not None:
+            self.old.down(address, self.now, graceful=graceful)
+        return f"{self.now} down {address} graceful={graceful}"
+
+    def _gone(self, address: Address) -> None:
+        self.ears.close(address)
+        self.behind.discard(address)
+        self.intakes.pop(address, None)
+
+    def _say(self, address: Address, said: list[Message]) -> None:
+        self.intakes[address].take(said, self.now)
+
+    def _written(self, address: Address, attributes: Attributes, prefixes: list[Network], more: bytes = b"") -> list[Message]:
+        octets = encode(attributes, Family.of(prefixes[0])) + more
+        if not self.formats[address].four_octet:
+            octets = downgrade(octets)
+        return messages(announce(octets, pack(prefixes), LIMIT))
+
+    def _subject(self) -> tuple[Address, Family, list[Network]] | None:
+        address = self._speaking()
+        if address is None:
+            return None
+        family = self.dice.choice(sorted(self.formats[address].families, key=str))
+        return address, family, self._some(family)
+
+    def _announce(self) -> str | None:
+        subject = self._subject()
+        if subject is None:
+            return None
+        address, family, prefixes = subject
+        attributes = self._attributes(address, family)
+        self._say(address, self._written(address, attributes, prefixes))
+        self.naive.announce(address, attributes, prefixes)
+        if self.old is not None:
+            self.old.announce(address, attributes, prefixes)
+        return f"{address} announces {prefixes} {attributes}"
+
+    def _malformed(self) -> str | None:
+        subject = self._subject()
+        if subject is None:
+            return None
+        address, family, prefixes = subject
+        attributes = replace(self._attributes(address, family), med=None)
+        self._say(address, self._written(address, attributes, prefixes, SPOILT))
+        self.naive.malformed(address, prefixes)
+        if self.old is not None:
+            self.old.malformed(address, attributes, prefixes)
+        return f"{address} announces badly {prefixes}"
+
+    def _withdraw(self) -> str | None:
+        subject = self._subject()
+        if subject is None:
+            return None
+        address, _, prefixes = subject
+        self._say(address, withdrawal(prefixes))
+        self.naive.withdraw(address, prefixes)
+        if self.old is not None:
+            self.old.withdraw(address, prefixes)
+        return f"{address} withdraws {prefixes}"
+
+    def _end(self) -> str | None:
+        subject = self._subject()
+        if subject is None:
+            return None
+        address, family, _ = subject
+        self._say(address, end(family))
+        self.naive.end_of_rib(address, family)
+        if self.old is not None:
+            self.old.end_of_rib(address, family, self.now)
+        return f"{address} ends {family}"
+
+    def _refresh(self) -> str | None:
+        subject = self._subject()
+        if subject is None:
+            return None
+        address, family, _ = subject
+        self._listen()
+        for _ in range(self.dice.choice((1, 1, 3))):
+            self.server.refresh(address, family)
+        outputs = self.server.take()
+        if address in self.behind:
+            self.asking.add(address)
+            self.ears.take(outputs)
+        else:
+            self.ears.take(outputs, repeated=True)
+            again = [prefix for _, said, prefixes in told(outputs) if said is not None for prefix in prefixes]
+            assert set(again) == {prefix for prefix in self.ears.tables[address] if Family.of(prefix) is family}
+            assert len(again) == len(set(again)), "once is enough"
+        return f"{address} refreshes {family}"
+
+    def _fall_behind(self) -> str | None:
+        address = self._speaking()
+        if address is None:
+            return None
+        self._listen()
+        self.server.fall_behind(address)
+        self.behind.add(address)
+        return f"{address} falls behind"
+
+    def _catch_up(self) -> str | None:
+        if not self.behind:
+            return None
+        address = self.dice.choice(sorted(self.behind))
+        if self.dice.random() < 0.7:  # noqa: PLR2004 - or else with what is not settled yet
+            self._listen()
+        self._catches_up(address)
+        return f"{address} catches up"
+
+    def _catches_up(self, address: Address) -> None:
+        self.server.catch_up(address)
+        self.behind.discard(address)
+        self.ears.take(self.server.take(), repeated=address in self.asking)
+        self.asking.discard(address)
+
+    def _wait(self) -> str:
+        self.now += self.dice.choice((1, 5, 40, 100))
+        self.server.tick(self.now)
+        self.naive.tick(self.now)
+        if self.old is not None:
+            self.old.server.tick(self.now)
+        return f"{self.now}"
+
+    def _configure(self) -> str | None:
+        self._finish()
+        for _ in range(self.dice.choice((1, 1, 2, 4))):
+            self.dice.choice((self._alter, self._alter, self._alter, self._replace, self._ranges, self._originate))()
+        speaker = self.speaker()
+        self._listen()
+        self.naive.configure(speaker)
+        if self.old is not None:
+            self.old.server.configure(speaker, self.now)
+            for address in list(self.old.ears.tables):
+                if self.old.server.session(address) is None:
+                    self.old.ears.close(address)
+        self.steps = self.server.configure(speaker, self.now)
+        self._step()
+        return f"configure {speaker.neighbors} {speaker.announcements}"
+
+    def _alter(self) -> None:
+        if self.neighbors:
+            name = self.dice.choice(sorted(self.neighbors))
+            changed = self._policies(self.neighbors[name])
+            kept = self.dice.choice(("imports", "exports", "nothing"))
+            more: dict[str, Any] = {} if kept == "nothing" else {kept: getattr(self.neighbors[name], kept)}
+            self.neighbors[name] = replace(changed, **more, next_hop_self=self.dice.random() < 0.3)  # noqa: PLR2004
+
+    def _replace(self) -> None:
+        number = self.dice.randint(1, len(FIXED))
+        if self.neighbors.pop(f"n{number}", None) is None or self.dice.random() < 0.5:  # noqa: PLR2004
+            self._neighbor(number)
+
+    def _ranges(self) -> None:
+        name, inside = self.dice.choice((("wide", "192.0.2.16/28"), ("tight", "192.0.2.20/30")))
+        if self.neighbors.pop(name, None) is None or self.dice.random() < 0.3:  # noqa: PLR2004
+            self._range(name, IPv4Network(inside))
+
+    def _originate(self) -> None:
+        self.own = self.dice.sample(OWN, self.dice.randint(0, len(OWN)))
+        self.own = [replace(own, med=self.dice.choice((None, 7))) for own in self.own]
+
+    def _step(self) -> str | None:
+        if self.steps is None:
+            return None
+        more = next(self.steps, self) is None
+        if not more:
+            self.steps = None
+            self._listen()
+            for address in [address for address in self.intakes if self.server.session(address) is None]:
+                self._gone(address)
+        return "a step" if more else "configured"
+
+    def _finish(self) -> None:
+        while self.steps is not None:
+            self._step()
+
+    # -- whether it is right
+
+    def _listen(self) -> None:
+        outputs = self.server.take()
+        self.ears.take(outputs)
+        ended = {output.address for output in outputs if isinstance(output, EndOfRib)}
+        assert not ended & self.behind, "End-of-RIB before the end"
+        if self.old is not None:
+            self.old.listen()
+
+    def _look(self) -> str | None:
+        self._listen()
+        for address, table in self.ears.tables.items():
+            peer = self.server.peers.get(address)
+            if peer is not None and self.server.session(address) is not None:
+                assert self.server.audiences.advertised(peer) == len(table), f"the count of {address}"
+        assert self._unnamed(self.ears.best) == self._unnamed(self._bests())
+        if self.steps is not None:
+            return None
+        self._compare()
+        if self.old is not None and not self.old.waiting() and not self.naive.over:
+            self._compare_old(self.old)
+        return "look"
+
+    def _bests(self) -> dict[Network, tuple[Attributes, str]]:
+        return {
+            prefix: (path.attributes, "local" if path.source is None else path.source.neighbor.name)
+            for family, nlri, path in self.server.bests()
+            if path is not None
+            for prefix in unpack(nlri, family)
+        }
+
+    @staticmethod
+    def _unnamed(bests: dict[Network, tuple[Attributes, str]]) -> dict[Network, tuple[Attributes, str]]:
+        # Whom of another range an address is now is no news.
+        return {prefix: (said, name if name[0] in "nl" else "") for prefix, (said, name) in bests.items()}
+
+    def _compare(self) -> None:
+        server, naive = self.server, self.naive
+        up = {address for address, client in naive.clients.items() if client.session is not None}
+        assert set(server.established()) == up == set(self.intakes)
+        said: dict[Address, dict[Network, Any]] = {}
+        naive.over = set()
+        for address, peer in server.peers.items():
+            said[address] = {p: path for family, path, nlri in server.tables.said(peer) for p in unpack(nlri, family)}
+            naive.over |= {(address, p) for p, path in said[address].items() if path.reason is Reason.MAX_PREFIXES}
+        for address, client in naive.clients.items():
+            reasons = naive.reasons(address)
+            assert (address in server.peers) == bool(client.session or reasons), f"{address} is known"
+            paths = said.get(address, {})
+            assert {p: path.reason for p, path in paths.items()} == reasons, f"verdicts on {address}"
+            if address not in server.peers:
+                continue
+            accepted = sum(reason is None for reason in reasons.values())
+            over = sum(reason is Reason.MAX_PREFIXES for reason in reasons.values())
+            peer = server.peers[address]
+            assert (peer.received, peer.accepted, peer.waiting) == (len(reasons), accepted, over), f"counts of {address}"
+            limit = client.neighbor.imports.max_prefixes
+            assert limit is None or accepted == min(limit, accepted + over), f"the limit of {address}"
+            for prefix, path in paths.items():
+                route = naive.said[address, prefix]
+                assert path.stale == route.stale, f"{prefix} of {address} is stale"
+                assert route.malformed or decode(path.octets) == route.attributes
+        sent = naive.sent()
+        for address in up - self.behind:
+            assert self.ears.tables[address] == sent[address], f"what {address} was sent"
+
+    def _compare_old(self, old: OldRouteServer) -> None:
+        for address, table in old.ears.tables.items():
+            if address not in self.behind:
+                assert self.ears.tables[address] == table, f"what the old one sent {address}"
+            assert self.ears.ended[address] == old.ears.ended[address], f"End-of-RIB to {address}"
+        assert self._unnamed(self.ears.best) == self._unnamed(old.ears.best)
+        assert self.ears.converged == old.ears.converged
+        counts = {
+            address: (peer.received, peer.accepted, self.server.audiences.advertised(peer))
+            for address, peer in self.server.peers.items()
+        }
+        theirs = old.counts()
+        assert counts.keys() == theirs.keys()
+        assert all(counts[a][:2] == theirs[a][:2] for a in counts)
+        assert all(counts[a] == theirs[a] for a in counts if a not in self.behind)
