@@ -52,14 +52,17 @@ class PrefixTable(Generic[L]):
     ) -> list[tuple[L | None, L | None, list[bytes]]]:
         self._check_not_stepping()
         asked: dict[int, tuple[L | None, L | None, list[bytes]]] = {}
+        last: object = asked  # prefixes that stand together mostly have one label
+        prefixes: list[bytes] = []
         self._stepping = True
         try:
             for prefix in nlri:
                 label = self._labels.get(prefix)
-                found = asked.get(id(label))
-                if found is None:
-                    found = asked[id(label)] = (label, step(label), [])
-                found[2].append(prefix)
+                if label is not last:
+                    if id(label) not in asked:
+                        asked[id(label)] = (label, step(label), [])
+                    last, prefixes = label, asked[id(label)][2]
+                prefixes.append(prefix)
         finally:
             self._stepping = False
         return list(asked.values())
