@@ -59,9 +59,11 @@ def rows(what: str, seen: Mapping[str, Seen], bounds: Mapping[str, Bounds]) -> R
     for phase, bound in bounds.items():
         reference = seen.get(REFERENCE, {}).get(phase, [])
         for name, phases in seen.items():
-            row = {"what": f"{what}: {phase}", "by": name}
+            row: Row = {"what": f"{what}: {phase}", "by": name}
             if some := phases.get(phase):
                 row |= measured(some) | ratios(some, reference, bound if name == OURS else None)
+            elif name == OURS:
+                row["met"] = False
             found.append(row)
     return found
 

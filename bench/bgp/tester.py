@@ -95,7 +95,13 @@ class Tester:
     def leave(self, session: Session) -> None:
         """Have a client go for good, without a word."""
         self._drop(session, "it left")
+        self.forgive()
+
+    def forgive(self) -> int:
+        """Forget that sessions were lost; return how many."""
+        lost = len(self._lost)
         self._lost.clear()
+        return lost
 
     def until(self, done: Callable[[], bool], within: float, what: str) -> None:
         """Serve the sessions until something is so."""

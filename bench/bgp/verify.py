@@ -164,7 +164,7 @@ class Judge:
             self.made.tester.until(lambda: not self.complaints(), _WITHIN, step)
             self.made.settle()
         except Failed as failure:
-            said(f"verify: {self.made.dut.name}: {failure}")
+            said(f"verify: {self.made.dut.name}: {failure}; {self.made.ground.words()}")
         wrong = self.complaints()
         prefixes = sum(len(session.inbox.held) for session in self.made.sessions if isinstance(session.inbox, Recorder))
         family = self.story.at.family.name
