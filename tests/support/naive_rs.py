@@ -208,7 +208,7 @@ class NaiveRouteServer:
 
 def originated(own: Announcement) -> Attributes:
     """Return the attributes of a route of ours; the unspecified next hop stands for each session's own address."""
-    nobody: Address = IPv4Address(0) if own.prefix.version == 4 else IPv6Address(0)  # noqa: PLR2004
+    nobody: Address = IPv4Address(0) if own.prefix.version == 4 else IPv6Address(0)
     return Attributes(
         own.next_hop or nobody,
         med=own.med,

@@ -47,7 +47,9 @@ LOCAL = ip_address("192.0.2.254")
 LOCAL6 = ip_address("2001:db8::fe")
 MARK = IPv4Address("192.0.2.254")
 PREFIXES: dict[Family, list[Network]] = {
-    Family.IPV4: [ip_network(text) for text in ("0.0.0.0/0", "10.0.0.0/8", "10.1.0.0/16", "10.1.2.0/23", "10.1.2.128/25")]
+    Family.IPV4: [
+        ip_network(text) for text in ("0.0.0.0/0", "10.0.0.0/8", "10.1.0.0/16", "10.1.2.0/23", "10.1.2.128/25")
+    ]
     + [ip_network(f"10.2.{n}.0/24") for n in range(4)],
     Family.IPV6: [ip_network(text) for text in ("::/0", "2001:db8:1::/48", "2001:db8:2::/48", "2001:db8:2:8000::/49")],
 }
@@ -92,9 +94,9 @@ class Walk:
 
     def __init__(self, seed: int, mode: Mode, *, old: bool = False) -> None:
         """Start a speaker."""
-        self.dice = random.Random(seed)  # noqa: S311 - for tests
+        self.dice = random.Random(seed)
         self.mode = mode
-        self.extended = self.dice.random() < 0.5  # noqa: PLR2004
+        self.extended = self.dice.random() < 0.5
         self.now = 1000.0
         self.done: Counter[str] = Counter()
         self.told: deque[str] = deque(maxlen=40)
@@ -131,7 +133,7 @@ class Walk:
         internal = self.dice.random() < (0.4 if self.mode is not Mode.TRANSPARENT else 0.1)
         asn = US if internal else self.dice.choice((US + number, US + number, US + 1))
         self.neighbors[f"n{number}"] = self._policies(
-            Neighbor(f"n{number}", asn, FIXED[number - 1], next_hop_self=self.dice.random() < 0.3)  # noqa: PLR2004
+            Neighbor(f"n{number}", asn, FIXED[number - 1], next_hop_self=self.dice.random() < 0.3)
         )
 
     def _range(self, name: str, inside: Network) -> None:
@@ -139,7 +141,7 @@ class Walk:
 
     def _policies(self, neighbor: Neighbor) -> Neighbor:
         imports, exports = self.dice.choice(IMPORTS), self.dice.choice(EXPORTS)
-        if self.dice.random() < 0.2:  # noqa: PLR2004
+        if self.dice.random() < 0.2:
             imports = replace(imports, first_as=neighbor.asn)
         return replace(neighbor, imports=imports, exports=exports)
 
@@ -148,9 +150,9 @@ class Walk:
         client, choice = self.naive.clients[address], self.dice.choice
         beyond = [choice((US + 1, US + 2, US + 3, US + 9, 7, 4200000000)) for _ in range(choice((0, 0, 1, 1, 2)))]
         first = [] if client.internal else [choice((client.neighbor.asn, client.neighbor.asn, 9))]
-        asns = (*first, *beyond, *([US] if self.dice.random() < 0.03 else ()))  # noqa: PLR2004
+        asns = (*first, *beyond, *([US] if self.dice.random() < 0.03 else ()))
         path = (Segment(SegmentType.SEQUENCE, asns),) if asns else ()
-        if self.dice.random() < 0.1:  # noqa: PLR2004
+        if self.dice.random() < 0.1:
             path = (*path, Segment(SegmentType.SET, (choice((US + 2, 8)), 11)))
         return Attributes(
             next_hop=self._next_hop(address, family),
@@ -174,7 +176,7 @@ class Walk:
 
     def _mostly(self) -> bool:
         """Tell yes to most, so that many are treated alike."""
-        return self.dice.random() < 0.9  # noqa: PLR2004
+        return self.dice.random() < 0.9
 
     def _some(self, family: Family) -> list[Network]:
         return self.dice.sample(PREFIXES[family], self.dice.choice((1, 1, 2, 4)))
@@ -269,7 +271,7 @@ class Walk:
         address = self._speaking()
         if address is None:
             return None
-        graceful = self.dice.random() < 0.7  # noqa: PLR2004
+        graceful = self.dice.random() < 0.7
         self._listen()
         self.server.session_down(address, self.now, graceful=graceful)
         self._listen()
@@ -287,7 +289,9 @@ class Walk:
     def _say(self, address: Address, said: list[Message]) -> None:
         self.intakes[address].take(said, self.now)
 
-    def _written(self, address: Address, attributes: Attributes, prefixes: list[Network], more: bytes = b"") -> list[Message]:
+    def _written(
+        self, address: Address, attributes: Attributes, prefixes: list[Network], more: bytes = b""
+    ) -> list[Message]:
         octets = encode(attributes, Family.of(prefixes[0])) + more
         if not self.formats[address].four_octet:
             octets = downgrade(octets)
@@ -378,7 +382,7 @@ class Walk:
         if not self.behind:
             return None
         address = self.dice.choice(sorted(self.behind))
-        if self.dice.random() < 0.7:  # noqa: PLR2004 - or else with what is not settled yet
+        if self.dice.random() < 0.7:
             self._listen()
         self._catches_up(address)
         return f"{address} catches up"
@@ -419,16 +423,16 @@ class Walk:
             changed = self._policies(self.neighbors[name])
             kept = self.dice.choice(("imports", "exports", "nothing"))
             more: dict[str, Any] = {} if kept == "nothing" else {kept: getattr(self.neighbors[name], kept)}
-            self.neighbors[name] = replace(changed, **more, next_hop_self=self.dice.random() < 0.3)  # noqa: PLR2004
+            self.neighbors[name] = replace(changed, **more, next_hop_self=self.dice.random() < 0.3)
 
     def _replace(self) -> None:
         number = self.dice.randint(1, len(FIXED))
-        if self.neighbors.pop(f"n{number}", None) is None or self.dice.random() < 0.5:  # noqa: PLR2004
+        if self.neighbors.pop(f"n{number}", None) is None or self.dice.random() < 0.5:
             self._neighbor(number)
 
     def _ranges(self) -> None:
         name, inside = self.dice.choice((("wide", "192.0.2.16/28"), ("tight", "192.0.2.20/30")))
-        if self.neighbors.pop(name, None) is None or self.dice.random() < 0.3:  # noqa: PLR2004
+        if self.neighbors.pop(name, None) is None or self.dice.random() < 0.3:
             self._range(name, IPv4Network(inside))
 
     def _originate(self) -> None:
@@ -506,7 +510,9 @@ class Walk:
             accepted = sum(reason is None for reason in reasons.values())
             over = sum(reason is Reason.MAX_PREFIXES for reason in reasons.values())
             peer = server.peers[address]
-            assert (peer.received, peer.accepted, peer.waiting) == (len(reasons), accepted, over), f"counts of {address}"
+            assert (peer.received, peer.accepted, peer.waiting) == (len(reasons), accepted, over), (
+                f"counts of {address}"
+            )
             limit = client.neighbor.imports.max_prefixes
             assert limit is None or accepted == min(limit, accepted + over), f"the limit of {address}"
             for prefix, path in paths.items():
@@ -516,12 +522,14 @@ class Walk:
         sent = naive.sent()
         for address in up - self.behind:
             assert self.ears.tables[address] == sent[address], f"what {address} was sent"
+            families = self.formats[address].families if server.converged else set()
+            assert self.ears.ended[address] == families, f"End-of-RIB to {address}"
 
     def _compare_old(self, old: OldRouteServer) -> None:
         for address, table in old.ears.tables.items():
             if address not in self.behind:
                 assert self.ears.tables[address] == table, f"what the old one sent {address}"
-            assert self.ears.ended[address] == old.ears.ended[address], f"End-of-RIB to {address}"
+                assert self.ears.ended[address] == old.ears.ended[address], f"End-of-RIB to {address}"
         assert self._unnamed(self.ears.best) == self._unnamed(old.ears.best)
         assert self.ears.converged == old.ears.converged
         counts = {
