@@ -58,4 +58,7 @@ class ExportFilter:
 
     def allowed(self, family: Family, nlri: bytes) -> bytes:
         """Return the prefixes that may go out; the same object if all may."""
-        return self._never[family].split(self._accept[family].split(nlri)[0])[1]
+        accept, never = self._accept[family], self._never[family]
+        if accept.covers_all(nlri) and never.covers_none(nlri):
+            return nlri
+        return never.split(accept.split(nlri)[0])[1]

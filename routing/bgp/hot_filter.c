@@ -287,7 +287,36 @@ static PyObject *filter_split(Filter *self, PyObject *object)
     return parts;
 }
 
+/* Tell whether every prefix (`wanted`), or whether none, is covered; NULL if the octets are not prefixes. */
+static PyObject *all_are(Filter *self, PyObject *object, bool wanted)
+{
+    struct octets nlri;
+
+    if (!hot_octets(object, &nlri))
+        return NULL;
+    if (self->everything || self->count == 0)
+        return PyBool_FromLong(nlri.at == nlri.end || self->everything == wanted);
+    if (hot_count(nlri, self->width) < 0)
+        return NULL;
+    for (; nlri.at < nlri.end; nlri.at += 1 + (*nlri.at + 7U) / 8U)
+        if (covers(self, nlri.at) != wanted)
+            Py_RETURN_FALSE;
+    Py_RETURN_TRUE;
+}
+
+static PyObject *filter_covers_all(Filter *self, PyObject *object)
+{
+    return all_are(self, object, true);
+}
+
+static PyObject *filter_covers_none(Filter *self, PyObject *object)
+{
+    return all_are(self, object, false);
+}
+
 static PyMethodDef filter_methods[] = {
+    {"covers_all", (PyCFunction)filter_covers_all, METH_O, "Tell whether every prefix is covered."},
+    {"covers_none", (PyCFunction)filter_covers_none, METH_O, "Tell whether no prefix is covered."},
     {"split", (PyCFunction)filter_split, METH_O, "Return the prefixes that a rule covers and those that none does."},
     {NULL, NULL, 0, NULL},
 };

@@ -247,6 +247,13 @@ static PyObject *table_get(Table *self, PyObject *object)
     return Py_NewRef(label_of(&self->prefixes, entry_at(&self->prefixes, number)->group));
 }
 
+static PyObject *table_size(Table *self, PyObject *label)
+{
+    uint32_t group = prefixes_group(&self->prefixes, label);
+
+    return PyLong_FromLong(group == NIL ? 0 : (long)self->prefixes.groups[group].count);
+}
+
 static PyObject *table_of(Table *self, PyObject *label)
 {
     const struct prefixes *prefixes = &self->prefixes;
@@ -362,6 +369,7 @@ static PyMethodDef table_methods[] = {
     {"relabel_all", FASTCALL(table_relabel_all), METH_FASTCALL, "Give all prefixes of a label another one."},
     {"take_changes", (PyCFunction)table_take_changes, METH_NOARGS, "Return what is not what it was at the last call."},
     {"get", (PyCFunction)table_get, METH_O, "Return the label of one prefix."},
+    {"size", (PyCFunction)table_size, METH_O, "Return how many prefixes have a label."},
     {"of", (PyCFunction)table_of, METH_O, "Return all prefixes of a label."},
     {"labels", (PyCFunction)table_labels, METH_NOARGS, "Return the labels in use and how many prefixes each has."},
     {"within", (PyCFunction)table_within, METH_O, "Return the prefixes by the label they have."},

@@ -115,6 +115,14 @@ class PrefixFilter:
             return nlri, b""
         return (b"".join(covered), b"".join(others)) if covered else (b"", nlri)
 
+    def covers_all(self, nlri: bytes, /) -> bool:
+        """Tell whether every prefix is covered: what is asked first, for mostly it is so."""
+        return not self.split(nlri)[1]
+
+    def covers_none(self, nlri: bytes, /) -> bool:
+        """Tell whether no prefix is covered."""
+        return not self.split(nlri)[0]
+
     def _match(self, prefix: bytes) -> bool:
         wanted = prefix[0]
         number, bits = int.from_bytes(prefix[1:], "big"), 8 * len(prefix) - 8

@@ -64,7 +64,7 @@ class Judge:
     def accepts(self, family: Family, nlri: bytes) -> bool:
         """Tell whether the policy accepts all of these prefixes."""
         never, accept = self._filters[family]
-        return never.split(nlri)[1] is nlri and accept.split(nlri)[0] is nlri
+        return never.covers_none(nlri) and accept.covers_all(nlri)
 
     def prefixes(self, family: Family, nlri: bytes) -> Iterable[tuple[Reason | None, bytes]]:
         """Split prefixes by what the policy says of them."""

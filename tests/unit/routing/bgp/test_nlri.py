@@ -117,7 +117,9 @@ def test_a_filter_covers_what_a_rule_matches(form: Form, width: int, data: st.Da
         for prefix, network in zip(each(nlri), unpack(nlri, FAMILY[width]), strict=True)
     ]
     wanted = tuple(b"".join(prefix for prefix, verdict in verdicts if verdict is side) for side in (True, False))
-    assert form.PrefixFilter(width, rules).split(nlri) == wanted
+    found = form.PrefixFilter(width, rules)
+    assert found.split(nlri) == wanted
+    assert (found.covers_all(nlri), found.covers_none(nlri)) == (not wanted[1], not wanted[0])
 
 
 @both_forms
@@ -171,6 +173,8 @@ def test_both_forms_do_the_same_with_anything(width: int, nlri: bytes, room: int
         lambda form: form.count(nlri),
         lambda form: form.cut(nlri, room),
         lambda form: form.PrefixFilter(width, rules).split(nlri),
+        lambda form: form.PrefixFilter(width, rules).covers_all(nlri),
+        lambda form: form.PrefixFilter(width, rules).covers_none(nlri),
         lambda form: form.PrefixFilter(width, [(nlri, 0, room)]).split(nlri),
     ]
     for call in calls:
