@@ -38,6 +38,8 @@ class Intake:
 
     def take(self, messages: Iterable[tuple[Any, ...]], now: float) -> None:
         """Take in messages of `hot.split`. Raises Notify if the session must be reset."""
+        if not self._server.is_up(self._peer):  # the neighbour was removed, which its session may not know yet
+            return
         for message in messages:
             if len(message) != 4:  # noqa: PLR2004 - type, withdrawn, attributes, NLRI
                 raise Notify(3, 1, text="the lengths within an UPDATE do not agree")

@@ -206,6 +206,10 @@ class RouteServer:
         """Return what the session at an address agreed on, None if there is none."""
         return self._sessions.get(address)
 
+    def is_up(self, peer: Peer) -> bool:
+        """Tell whether this is who is up at its address: another one may be by now, or nobody."""
+        return peer.address in self._sessions and self.peers.get(peer.address) is peer
+
     def established(self) -> tuple[Address, ...]:
         """Return the addresses of all sessions."""
         return tuple(self._sessions)
@@ -262,12 +266,8 @@ class RouteServer:
         ready = [peer for peer in moving if not self.audiences.is_behind(peer)]
         for peer in ready:
             del self._moving[peer]
-        up = [(peer, self._sessions[peer.address]) for peer in ready if self._is_up(peer)]
+        up = [(peer, self._sessions[peer.address]) for peer in ready if self.is_up(peer)]
         self._say(self.audiences.move((peer, treatment(peer.neighbor, session, self.speaker)) for peer, session in up))
-
-    def _is_up(self, peer: Peer) -> bool:
-        """Tell whether this is who is up at its address: another one may be by now."""
-        return peer.address in self._sessions and self.peers.get(peer.address) is peer
 
     def _say(self, sends: Iterable[Send]) -> None:
         said = list(sends)
