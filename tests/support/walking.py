@@ -10,7 +10,6 @@ import random
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address, ip_network
 from typing import Any
 
 from routing.bgp.attributes import decode, downgrade, encode
@@ -20,73 +19,11 @@ from routing.bgp.nlri import pack, unpack
 from routing.bgp.routeserver import EndOfRib, RouteServer
 from routing.bgp.session import Established
 from routing.bgp.update import Format
-from routing.bgp.values import (
-    Address,
-    Announcement,
-    Attributes,
-    ExportPolicy,
-    Family,
-    ImportPolicy,
-    Mode,
-    Neighbor,
-    Network,
-    Origin,
-    PrefixRule,
-    Reason,
-    Segment,
-    SegmentType,
-    Speaker,
-    UnknownAttribute,
-)
+from routing.bgp.values import Address, Attributes, Family, Mode, Network, Reason
+from tests.support.casting import DYNAMIC, FIXED, US, Cast
 from tests.support.naive_rs import NaiveRouteServer
 from tests.support.old_rs import OldRouteServer
 from tests.support.speaking import LIMIT, SPOILT, Ears, Message, end, messages, told, withdrawal
-
-US = 65000
-LOCAL = ip_address("192.0.2.254")
-LOCAL6 = ip_address("2001:db8::fe")
-MARK = IPv4Address("192.0.2.254")
-PREFIXES: dict[Family, list[Network]] = {
-    Family.IPV4: [
-        ip_network(text) for text in ("0.0.0.0/0", "10.0.0.0/8", "10.1.0.0/16", "10.1.2.0/23", "10.1.2.128/25")
-    ]
-    + [ip_network(f"10.2.{n}.0/24") for n in range(4)],
-    Family.IPV6: [ip_network(text) for text in ("::/0", "2001:db8:1::/48", "2001:db8:2::/48", "2001:db8:2:8000::/49")],
-}
-ANY = (PrefixRule(ip_network("0.0.0.0/0"), 0, 32), PrefixRule(ip_network("::/0"), 0, 128))
-SOME = (PrefixRule(ip_network("10.0.0.0/8"), 9, 24), PrefixRule(ip_network("2001:db8:2::/48"), 48, 128))
-BOTH = frozenset(Family)
-FIXED = [IPv4Address(f"192.0.2.{n}") for n in range(1, 8)]
-DYNAMIC = [IPv4Address(f"192.0.2.{n}") for n in (17, 18, 20)]
-OPEN = ImportPolicy(accept=ANY, refuse_as_set=False)
-IMPORTS = [
-    OPEN,
-    OPEN,
-    replace(OPEN, refuse_as_set=True),
-    replace(OPEN, accept=SOME),
-    replace(OPEN, never=SOME),
-    replace(OPEN, forbidden_as=(7,)),
-    replace(OPEN, max_path_length=2),
-    replace(OPEN, next_hops=(ip_network("192.0.2.0/30"), ip_network("2001:db8::/126"))),
-    replace(OPEN, max_prefixes=3),
-    replace(OPEN, max_prefixes=1, accept=SOME),
-    ImportPolicy(),
-]
-EXPORTS = [
-    *[ExportPolicy(ANY)] * 6,
-    ExportPolicy(SOME),
-    ExportPolicy(SOME),
-    ExportPolicy(ANY, never=SOME),
-    ExportPolicy((PrefixRule.exact(PREFIXES[Family.IPV4][2]),)),
-    ExportPolicy(),
-]
-OWN = [
-    Announcement(PREFIXES[Family.IPV4][1]),
-    Announcement(PREFIXES[Family.IPV4][2], IPv4Address("192.0.2.77"), med=5),
-    Announcement(ip_network("10.9.0.0/16"), communities=((65000, 1),)),
-    Announcement(PREFIXES[Family.IPV6][1]),
-    Announcement(PREFIXES[Family.IPV6][2], IPv6Address("2001:db8::77")),
-]
 
 
 class Walk:
@@ -95,18 +32,11 @@ class Walk:
     def __init__(self, seed: int, mode: Mode, *, old: bool = False) -> None:
         """Start a speaker."""
         self.dice = random.Random(seed)
-        self.mode = mode
-        self.extended = self.dice.random() < 0.5
+        self.cast = Cast(self.dice, mode)
         self.now = 1000.0
         self.done: Counter[str] = Counter()
         self.told: deque[str] = deque(maxlen=40)
-        self.neighbors: dict[str, Neighbor] = {}
-        for number in range(1, len(FIXED) + 1):
-            self._neighbor(number)
-        for name, inside in (("wide", "192.0.2.16/28"), ("tight", "192.0.2.20/30")):
-            self._range(name, IPv4Network(inside))
-        self.own: list[Announcement] = []
-        speaker = self.speaker()
+        speaker = self.cast.speaker()
         awaited = self.dice.sample(FIXED, 2)
         self.server = RouteServer(speaker, self.now, awaited)
         self.server.watched = True
@@ -120,66 +50,6 @@ class Walk:
         self.steps: Iterator[None] | None = None
         for _ in range(10):
             self._up()
-
-    # -- what there is
-
-    def speaker(self) -> Speaker:
-        """Return what the servers are to be."""
-        order = list(self.neighbors.values())
-        self.dice.shuffle(order)
-        return Speaker("s", self.mode, US, MARK, (LOCAL, LOCAL6), neighbors=tuple(order), announcements=tuple(self.own))
-
-    def _neighbor(self, number: int) -> None:
-        internal = self.dice.random() < (0.4 if self.mode is not Mode.TRANSPARENT else 0.1)
-        asn = US if internal else self.dice.choice((US + number, US + number, US + 1))
-        self.neighbors[f"n{number}"] = self._policies(
-            Neighbor(f"n{number}", asn, FIXED[number - 1], next_hop_self=self.dice.random() < 0.3)
-        )
-
-    def _range(self, name: str, inside: Network) -> None:
-        self.neighbors[name] = self._policies(Neighbor(name, self.dice.choice((US + 9, US)), range=inside))
-
-    def _policies(self, neighbor: Neighbor) -> Neighbor:
-        imports, exports = self.dice.choice(IMPORTS), self.dice.choice(EXPORTS)
-        if self.dice.random() < 0.2:
-            imports = replace(imports, first_as=neighbor.asn)
-        return replace(neighbor, imports=imports, exports=exports)
-
-    def _attributes(self, address: Address, family: Family) -> Attributes:
-        """Draw attributes that often tie and sometimes loop."""
-        client, choice = self.naive.clients[address], self.dice.choice
-        beyond = [choice((US + 1, US + 2, US + 3, US + 9, 7, 4200000000)) for _ in range(choice((0, 0, 1, 1, 2)))]
-        first = [] if client.internal else [choice((client.neighbor.asn, client.neighbor.asn, 9))]
-        asns = (*first, *beyond, *([US] if self.dice.random() < 0.03 else ()))
-        path = (Segment(SegmentType.SEQUENCE, asns),) if asns else ()
-        if self.dice.random() < 0.1:
-            path = (*path, Segment(SegmentType.SET, (choice((US + 2, 8)), 11)))
-        return Attributes(
-            next_hop=self._next_hop(address, family),
-            origin=choice((Origin.IGP, Origin.IGP, Origin.EGP)),
-            as_path=path,
-            med=choice((None, None, 0, 5)),
-            local_pref=choice((None, None, 100, 200)),
-            communities=choice(((), (), (), ((65535, 65281),), ((65535, 65282),), ((65535, 0),), ((1, 2),))),
-            originator_id=choice((None, None, None, MARK, IPv4Address("10.9.9.1"), IPv4Address("10.9.9.17"))),
-            cluster_list=choice(((), (), (IPv4Address("1.1.1.1"),), (MARK,))),
-            unknown=choice(((), (), (), (UnknownAttribute(0xE0, 99, b"x"),))),
-        )
-
-    def _next_hop(self, address: Address, family: Family) -> Address:
-        number = int(address) & 0xFF
-        six = IPv6Address("2001:db8::") + number
-        if family is Family.IPV6:
-            return six
-        four = self.dice.choice((address, address, IPv4Address("192.0.2.77")))
-        return self.dice.choice((four, six)) if self.formats[address].extended_next_hop else four
-
-    def _mostly(self) -> bool:
-        """Tell yes to most, so that many are treated alike."""
-        return self.dice.random() < 0.9
-
-    def _some(self, family: Family) -> list[Network]:
-        return self.dice.sample(PREFIXES[family], self.dice.choice((1, 1, 2, 4)))
 
     def _speaking(self) -> Address | None:
         """Choose one whose session is up for everybody."""
@@ -211,6 +81,7 @@ class Walk:
             (self._wait, 2),
             (self._configure, 5),
             (self._step, 12),
+            (self._linger, 5),
             (self._look, 15),
         ]
         each, weights = [way for way, _ in ways], [weight for _, weight in ways]
@@ -228,26 +99,15 @@ class Walk:
 
     def _up(self) -> str | None:
         address = self.dice.choice([*FIXED, *DYNAMIC])
-        if self.naive.neighbor_at(address) is None or (address in self.intakes and self._mostly()):
+        if self.naive.neighbor_at(address) is None or (address in self.intakes and self.cast.mostly()):
             return None
         self._listen()
         if address in self.intakes and self.steps is not None:
             # What a step says may still be for the session before.
             return None
-        choice, families = self.dice.choice, BOTH if self._mostly() else frozenset({Family.IPV4})
-        number = int(address) & 0xFF
         # The old one did not weigh again what it kept.
-        router_id = IPv4Address("10.9.9.0") + (number if self.old else choice((number, number, 200)))
-        session = Established(
-            router_id,
-            LOCAL if self._mostly() else LOCAL6,
-            families,
-            extended_next_hop=self._mostly() == self.extended,
-            restart_time=choice((None, 90, 90)),
-            kept=choice((families, families, frozenset({Family.IPV4}))),
-            preserved=choice((families, families, frozenset({Family.IPV4}), frozenset())),
-        )
-        self._start(address, session, four_octet=self._mostly())
+        session = self.cast.session(address, as_ever=self.old is not None)
+        self._start(address, session, four_octet=self.cast.mostly())
         return f"{self.now} up {address} {session}"
 
     def _start(self, address: Address, session: Established, *, four_octet: bool) -> None:
@@ -297,12 +157,16 @@ class Walk:
             octets = downgrade(octets)
         return messages(announce(octets, pack(prefixes), LIMIT))
 
+    def _attributes(self, address: Address, family: Family) -> Attributes:
+        extended = self.formats[address].extended_next_hop
+        return self.cast.attributes(address, self.naive.clients[address].neighbor.asn, family, extended=extended)
+
     def _subject(self) -> tuple[Address, Family, list[Network]] | None:
         address = self._speaking()
         if address is None:
             return None
         family = self.dice.choice(sorted(self.formats[address].families, key=str))
-        return address, family, self._some(family)
+        return address, family, self.cast.some(family)
 
     def _announce(self) -> str | None:
         subject = self._subject()
@@ -403,9 +267,8 @@ class Walk:
 
     def _configure(self) -> str | None:
         self._finish()
-        for _ in range(self.dice.choice((1, 1, 2, 4))):
-            self.dice.choice((self._alter, self._alter, self._alter, self._replace, self._ranges, self._originate))()
-        speaker = self.speaker()
+        self.cast.change()
+        speaker = self.cast.speaker()
         self._listen()
         self.naive.configure(speaker)
         if self.old is not None:
@@ -417,27 +280,15 @@ class Walk:
         self._step()
         return f"configure {speaker.neighbors} {speaker.announcements}"
 
-    def _alter(self) -> None:
-        if self.neighbors:
-            name = self.dice.choice(sorted(self.neighbors))
-            changed = self._policies(self.neighbors[name])
-            kept = self.dice.choice(("imports", "exports", "nothing"))
-            more: dict[str, Any] = {} if kept == "nothing" else {kept: getattr(self.neighbors[name], kept)}
-            self.neighbors[name] = replace(changed, **more, next_hop_self=self.dice.random() < 0.3)
-
-    def _replace(self) -> None:
-        number = self.dice.randint(1, len(FIXED))
-        if self.neighbors.pop(f"n{number}", None) is None or self.dice.random() < 0.5:
-            self._neighbor(number)
-
-    def _ranges(self) -> None:
-        name, inside = self.dice.choice((("wide", "192.0.2.16/28"), ("tight", "192.0.2.20/30")))
-        if self.neighbors.pop(name, None) is None or self.dice.random() < 0.3:
-            self._range(name, IPv4Network(inside))
-
-    def _originate(self) -> None:
-        self.own = self.dice.sample(OWN, self.dice.randint(0, len(OWN)))
-        self.own = [replace(own, med=self.dice.choice((None, 7))) for own in self.own]
+    def _linger(self) -> str | None:
+        """Let one say something still that the new configuration does not know."""
+        address = self._one_of(address for address in self.intakes if not self._known(address))
+        if address is None:
+            return None
+        family = self.dice.choice(sorted(self.formats[address].families, key=str))
+        attributes = self.cast.attributes(address, US, family, extended=False)
+        self._say(address, self._written(address, attributes, self.cast.some(family)))
+        return f"{address} lingers"
 
     def _step(self) -> str | None:
         if self.steps is None:
