@@ -69,8 +69,9 @@ class Walk:
     def run(self, steps: int) -> None:
         """Walk, and look whether all is as it should be."""
         ways: list[tuple[Callable[[], str | None], int]] = [
-            (self._up, 6),
-            (self._down, 2),
+            (self._up, 10),
+            (self._down, 3),
+            (self._restart, 3),
             (self._announce, 30),
             (self._withdraw, 10),
             (self._malformed, 2),
@@ -101,10 +102,13 @@ class Walk:
         address = self.dice.choice([*FIXED, *DYNAMIC])
         if self.naive.neighbor_at(address) is None or (address in self.intakes and self.cast.mostly()):
             return None
-        self._listen()
         if address in self.intakes and self.steps is not None:
             # What a step says may still be for the session before.
             return None
+        return self._establish(address)
+
+    def _establish(self, address: Address) -> str:
+        self._listen()
         # The old one did not weigh again what it kept.
         session = self.cast.session(address, as_ever=self.old is not None)
         self._start(address, session, four_octet=self.cast.mostly())
@@ -132,6 +136,18 @@ class Walk:
         if address is None:
             return None
         graceful = self.dice.random() < 0.7
+        self._end_session(address, graceful=graceful)
+        return f"{self.now} down {address} graceful={graceful}"
+
+    def _restart(self) -> str | None:
+        address = self._speaking()
+        if address is None:
+            return None
+        self._end_session(address, graceful=True)
+        self.now += 1
+        return f"restarted: {self._establish(address)}"
+
+    def _end_session(self, address: Address, *, graceful: bool) -> None:
         self._listen()
         self.server.session_down(address, self.now, graceful=graceful)
         self._listen()
@@ -139,7 +155,6 @@ class Walk:
         self.naive.session_down(address, self.now, graceful=graceful)
         if self.old is not None:
             self.old.down(address, self.now, graceful=graceful)
-        return f"{self.now} down {address} graceful={graceful}"
 
     def _gone(self, address: Address) -> None:
         self.ears.close(address)
