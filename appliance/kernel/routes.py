@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Final
 
 from appliance.kernel.netlink import NETLINK_ROUTE, Netlink
 from appliance.kernel.port import Failure
-from appliance.kernel.routetable import RouteChange, RouteTable
+from appliance.kernel.routebuckets import RouteChange
+from appliance.kernel.routetable import RouteTable
 from appliance.kernel.routewatch import watch_routes
 from appliance.model.errors import KernelError
 from appliance.model.facts import HOST, Hop, Namespace, Route

@@ -16,28 +16,18 @@ from __future__ import annotations
 
 import errno
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
-from itertools import repeat
 from typing import TYPE_CHECKING, Final
 
 from appliance.kernel.netlink import NETLINK_ROUTE, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Netlink
 from appliance.kernel.nexthops import Hops, NextHops
 from appliance.kernel.port import Failure
+from appliance.kernel.routebuckets import METRICS, Bucket, Places, RouteChange, on_link, sort
 from appliance.kernel.routewire import Batch, dump
-from appliance.kernel.rtnetlink import (
-    RTM_DELROUTE,
-    RTM_NEWROUTE,
-    RTN_UNSPEC,
-    SCOPE_LINK,
-    SCOPE_NOWHERE,
-    SCOPE_UNIVERSE,
-    Run,
-    Shape,
-)
+from appliance.kernel.rtnetlink import BITS, RTM_DELROUTE, RTM_NEWROUTE, RTN_UNSPEC, SCOPE_NOWHERE, Run, Shape
 from appliance.model.errors import KernelError
 from appliance.model.facts import Route
-from appliance.model.marks import PROTO_BGP, PROTO_BOX
 from appliance.state.diff import Change
 
 if TYPE_CHECKING:
@@ -45,74 +35,12 @@ if TYPE_CHECKING:
 
     from appliance.model.facts import Namespace
 
-METRICS: Final[Mapping[int, int]] = {PROTO_BOX: 512, PROTO_BGP: 2048}
 _DUMPS: Final = 10
 #: Refusals that can come from a picture that is out of date.
 _DOUBTFUL: Final = frozenset({errno.EEXIST, errno.ENOENT, errno.ESRCH, errno.EINVAL})
 _ABSENT: Final = frozenset({errno.ENOENT, errno.ESRCH})
 
-RouteChange = Change[Route]
 _Refusal = tuple[RouteChange, KernelError]
-
-
-def on_link(hops: Hops) -> bool:
-    """Tell whether hops need no gateway: IPv4 routes have another scope then, so theirs cannot change under them."""
-    return all(hop.via is None for hop in hops)
-
-
-@dataclass(slots=True)
-class Bucket:
-    """Changes whose messages differ in nothing but the destination.
-
-    `group` is the group that the routes use now, 0 if they are to be created; `moves` tells that nothing but the hops
-    changes.
-    """
-
-    proto: int
-    version: int
-    length: int
-    hops: Hops
-    mtu: int | None
-    group: int
-    moves: bool
-    changes: list[RouteChange] = field(default_factory=list)
-    addresses: list[int] = field(default_factory=list)
-
-    @property
-    def on_link(self) -> bool:
-        """Whether these routes need no gateway, and may lead to the gateways of others."""
-        return on_link(self.hops)
-
-    def numbers(self) -> list[int]:
-        """Return the destinations as numbers."""
-        return [address << 8 | self.length for address in self.addresses]
-
-    def shape(self, group: int) -> Shape:
-        """Return what the messages have in common."""
-        scope = SCOPE_LINK if self.version == 4 and self.on_link else SCOPE_UNIVERSE  # noqa: PLR2004 - the IP version
-        return Shape(self.version, self.length, self.proto, METRICS[self.proto], group, self.mtu, scope)
-
-
-class _Same:
-    """Makes equal tuples of hops one.
-
-    Hashing hops takes longer than all else that a route needs, so ids are tried first (facts may share their hops), and
-    the usual single hop is looked up by its parts, which are quicker than dataclasses and addresses.
-    """
-
-    def __init__(self) -> None:
-        self._by_id: dict[int, Hops] = {}
-        self._by_value: dict[Hashable, Hops] = {}
-
-    def one(self, hops: Hops) -> Hops:
-        """Return the first tuple that equals this one; the caller keeps it alive."""
-        found = self._by_id.get(id(hops))
-        if found is None:
-            key: Hashable = hops
-            if len(hops) == 1 and (via := hops[0].via) is not None:
-                key = (hops[0].link, type(via), int(via), hops[0].decapsulate)
-            found = self._by_id[id(hops)] = self._by_value.setdefault(key, hops)
-        return found
 
 
 class RouteTable:
@@ -122,8 +50,7 @@ class RouteTable:
         """Know nothing before `read`."""
         self._netlink, self._ns = netlink, ns
         self._nexthops = NextHops(netlink, ns)
-        #: Group by destination (address << 8 | length), for each protocol and IP version.
-        self._places: defaultdict[tuple[int, int], dict[int, int]] = defaultdict(dict)
+        self._places: Places = defaultdict(dict)
         #: The facts that were last read or applied, so that reading what has not changed makes no new ones.
         self._facts: defaultdict[tuple[int, int], dict[int, Route]] = defaultdict(dict)
         self._users: Counter[int] = Counter()
@@ -207,15 +134,19 @@ class RouteTable:
     def _take(self, proto: int, run: Run, meanings: Mapping[int, Hops], old: Mapping[int, Route]) -> list[Route]:
         """Remember routes, and return them as facts."""
         version, mtu = run.shape.version, run.shape.mtu
-        numbers = [address << 8 | length for address, length in zip(run.destinations, run.lengths, strict=True)]
+        numbers = [
+            1 << length | address >> BITS[version] - length
+            for address, length in zip(run.destinations, run.lengths, strict=True)
+        ]
         self._places[proto, version].update(zip(numbers, run.nexthops, strict=True))
         self._users.update(run.nexthops)
         make = IPv4Network if version == 4 else IPv6Network  # noqa: PLR2004 - the IP version
         facts = []
-        for number, group in zip(numbers, run.nexthops, strict=True):
+        rows = zip(numbers, run.destinations, run.lengths, run.nexthops, strict=True)
+        for number, address, length, group in rows:
             fact, hops = old.get(number), meanings.get(group, ())
             if fact is None or fact.hops != hops or fact.mtu != mtu:
-                network = make((number >> 8, number & 0xFF)) if fact is None else fact.destination
+                network = make((address, length)) if fact is None else fact.destination
                 fact = Route(self._ns, network, hops, proto, mtu)
             facts.append(fact)
         self._facts[proto, version].update(zip(numbers, facts, strict=True))
@@ -243,48 +174,23 @@ class RouteTable:
     def _attempt(self, changes: Sequence[RouteChange]) -> tuple[list[Failure], list[_Refusal]]:
         """Carry changes out as far as the kernel lets us: what has no way to go, and which routes were refused."""
         self._delete_strays(changes)
-        refused = self._delete([change for change in changes if change.new is None])
+        buckets = sort(changes, self._places)
+        refused = self._delete([bucket for bucket in buckets if bucket.work == "delete"])
+        rest = [bucket for bucket in buckets if bucket.work != "delete"]
         failures: list[Failure] = []
-        buckets = self._sort([change for change in changes if change.new is not None])
         for first in (True, False):
-            rest = self._move([bucket for bucket in buckets if bucket.on_link is first])
-            refused += self._put(rest, failures)
+            refused += self._put(self._move([bucket for bucket in rest if bucket.on_link is first]), failures)
         return failures, refused
 
-    def _sort(self, changes: Iterable[RouteChange]) -> list[Bucket]:
-        """Sort changes into buckets; what is to be deleted and is not there is left out."""
-        buckets: dict[tuple[int, int, int, int, int | None, int, bool], Bucket] = {}
-        same = _Same()
-        for change in changes:
-            old, new = change.old, change.new
-            route = new or old
-            assert route is not None  # noqa: S101 - a change has one side
-            network, proto = route.destination, route.proto
-            version, length, address = network.version, network.prefixlen, int(network.network_address)
-            group = self._places[proto, version].get(address << 8 | length, 0)
-            if new is not None:
-                hops, mtu = same.one(new.hops), new.mtu
-                moves = bool(group) and old is not None and old.mtu == mtu
-            elif group:
-                hops, mtu, moves = same.one(()), None, False
-            else:
-                continue
-            key = (proto, version, length, id(hops), mtu, group, moves)
-            bucket = buckets.get(key)
-            if bucket is None:
-                bucket = buckets[key] = Bucket(proto, version, length, hops, mtu, group, moves)
-            bucket.changes.append(change)
-            bucket.addresses.append(address)
-        return list(buckets.values())
-
-    def _delete(self, changes: Sequence[RouteChange]) -> list[_Refusal]:
-        """Delete routes; those we do not have are gone already."""
+    def _delete(self, buckets: Iterable[Bucket]) -> list[_Refusal]:
+        """Delete routes; those that are gone already are fine."""
         batch = self._batch()
-        for bucket in self._sort(changes):
-            shape = replace(bucket.shape(0), scope=SCOPE_NOWHERE)
-            batch.add(RTM_DELROUTE, 0, shape, bucket.changes, bucket.addresses)
+        for bucket in buckets:
+            batch.add(RTM_DELROUTE, 0, bucket.shape(0), bucket.changes, bucket.addresses)
             self._leave(bucket)
-            self._keep(bucket)
+            facts = self._facts[bucket.proto, bucket.version]
+            for number in bucket.numbers:
+                facts.pop(number, None)
         batch.flush()
         return self._refusals(batch, _ABSENT)
 
@@ -302,7 +208,7 @@ class RouteTable:
         """Where all routes of a group go to the same hops, give the group those hops; return the other buckets."""
         together: defaultdict[tuple[int, Hops], list[Bucket]] = defaultdict(list)
         for bucket in buckets:
-            together[bucket.group if bucket.moves else 0, bucket.hops].append(bucket)
+            together[bucket.group if bucket.work == "move" else 0, bucket.hops].append(bucket)
         rest: list[Bucket] = []
         for (group, hops), some in together.items():
             whole = sum(len(bucket.changes) for bucket in some) == self._users[group]
@@ -316,12 +222,8 @@ class RouteTable:
 
     def _keep(self, bucket: Bucket) -> None:
         """Keep facts that are now true."""
-        facts = self._facts[bucket.proto, bucket.version]
-        for number, change in zip(bucket.numbers(), bucket.changes, strict=True):
-            if change.new is not None:
-                facts[number] = change.new
-            else:
-                facts.pop(number, None)
+        facts = [change.new for change in bucket.changes if change.new is not None]
+        self._facts[bucket.proto, bucket.version].update(zip(bucket.numbers, facts, strict=True))
 
     def _put(self, buckets: Iterable[Bucket], failures: list[Failure]) -> list[_Refusal]:
         """Create and replace routes; what cannot go all its ways is a failure, with some of them or none."""
@@ -334,13 +236,13 @@ class RouteTable:
             group, error = known[want]
             if error is not None:
                 failures += [Failure(change.fact, error) for change in bucket.changes]
-            if not group or (bucket.moves and group == bucket.group):
+            if not group or (bucket.work == "move" and group == bucket.group):
                 continue
             flags = NLM_F_REPLACE if bucket.group else NLM_F_CREATE | NLM_F_EXCL
             batch.add(RTM_NEWROUTE, flags, bucket.shape(group), bucket.changes, bucket.addresses)
             self._leave(bucket)
             self._users[group] += len(bucket.changes)
-            self._places[bucket.proto, bucket.version].update(zip(bucket.numbers(), repeat(group), strict=False))
+            self._places[bucket.proto, bucket.version].update(dict.fromkeys(bucket.numbers, group))
             self._keep(bucket)
         batch.flush()
         return self._refusals(batch)
@@ -349,7 +251,7 @@ class RouteTable:
         """Take the routes of a bucket off the groups that they use now."""
         if bucket.group:
             places = self._places[bucket.proto, bucket.version]
-            left = Counter([places.pop(number, 0) for number in bucket.numbers()])
+            left = Counter([places.pop(number, 0) for number in bucket.numbers])
             self._users.subtract(left)
             self._idle.update(left)
 

@@ -50,6 +50,8 @@ _NHMSG: Final = struct.Struct("=BBBBI")
 _MEMBER: Final = struct.Struct("=IBBH")
 _FAMILY: Final[Mapping[int, int]] = {4: socket.AF_INET, 6: socket.AF_INET6}
 _VERSION: Final[Mapping[int, int]] = {socket.AF_INET: 4, socket.AF_INET6: 6}
+#: Bits of an address.
+BITS: Final[Mapping[int, int]] = {4: 32, 6: 128}
 _SWAP: Final = sys.byteorder == "little"
 #: Words before the attributes: nlmsghdr, then rtmsg.
 _WORD_SEQUENCE, _WORD_FAMILY, _HEAD, _WORD_DESTINATION = 2, 4, 7, 8

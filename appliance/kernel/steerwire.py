@@ -15,7 +15,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 from appliance.kernel.netlink import Message, attribute, parse, to_u32, u8, u32
-from appliance.kernel.routetable import METRICS
+from appliance.kernel.routebuckets import METRICS
 from appliance.kernel.rtnetlink import (
     RTA_CACHEINFO,
     RTA_DST,

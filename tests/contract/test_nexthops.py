@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from errno import EINVAL
+from errno import EINVAL, ENOENT
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
 import pytest
 
+from appliance.model.errors import KernelError
 from appliance.model.facts import HOST, Decapsulate, Hop
 from appliance.model.marks import BGP_NH, PROTO_BGP, PROTO_BOX
 from tests.contract.boxes import reach
-from tests.contract.roads import ONE, TWO, RealRoads, many, route
+from tests.contract.roads import ONE, THREE, TWO, RealRoads, many, route
 
 if TYPE_CHECKING:
     from tests.contract.worlds import World
@@ -46,6 +47,45 @@ def test_objects_that_a_killed_process_left_are_found_and_used(real: RealRoads) 
     real.ip(HOST, "route", "del", "192.0.2.0/24", "proto", str(PROTO_BGP), "metric", "2048")
     reach(real.port(), many(20, ONE))
     assert real.objects() == used
+
+
+@pytest.mark.parametrize("kind", ["of its own", "shared"])
+def test_a_hop_is_turned_into_another_unless_a_second_group_has_it(real: RealRoads, kind: str) -> None:
+    """The group keeps its hop under the same id; or it is given another hop, and the second group keeps the first."""
+    port, rest = real.port(), [route("192.0.2.0/24", ONE, THREE)] if kind == "shared" else []
+    reach(port, [*many(10, ONE), *rest])
+    (group,) = [line for line in real.objects() if "group" in line and "/" not in line]
+    assert port.replace_hops(HOST, PROTO_BGP, (ONE,), (TWO,)) == 10
+    assert (group in real.objects()) == (kind == "of its own")
+    assert port.read() == real.port().read() == {*many(10, TWO), *rest}
+    assert len(real.objects()) == (2 if kind == "of its own" else 3 + 2)
+
+
+def test_two_hops_that_were_turned_into_one_are_used_and_removed_like_any(real: RealRoads) -> None:
+    """Whichever of the two is found by what it means, no object is lost and none is left."""
+    port = real.port()
+    reach(port, [*many(10, ONE), *many(20, TWO)[10:], *many(30, THREE)[20:]])
+    for old in (ONE, TWO):
+        assert port.replace_hops(HOST, PROTO_BGP, (old,), (THREE,)) == 10
+    assert port.read() == frozenset(many(30, THREE))
+    reach(port, [*many(10, ONE), *many(30, THREE)[10:]])
+    reach(port, [*many(10, ONE), *many(20, TWO)[10:]])
+    assert port.read() == real.port().read() == {*many(10, ONE), *many(20, TWO)[10:]}
+    reach(port, [])
+    assert real.objects() == []
+
+
+def test_a_hop_that_the_kernel_took_is_not_turned(real: RealRoads) -> None:
+    """Link down and up, and nobody has read: the error says so, reading again heals it."""
+    port = real.port()
+    reach(port, many(3, ONE))
+    real.carrier(HOST, "a0", up=False)
+    real.carrier(HOST, "a0", up=True)
+    with pytest.raises(KernelError) as caught:
+        port.replace_hops(HOST, PROTO_BGP, (ONE,), (TWO,))
+    assert caught.value.errno == ENOENT
+    assert reach(port, many(3, TWO)) == ()
+    assert port.read() == frozenset(many(3, TWO))
 
 
 def test_ways_that_differ_little_are_different(real: RealRoads) -> None:

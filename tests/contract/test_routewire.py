@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
 
+from appliance.kernel.routewire import scattered
 from appliance.model.facts import HOST
 from tests.contract.boxes import reach
 from tests.contract.roads import ONE, RealRoads, many
@@ -21,6 +23,13 @@ pytestmark = pytest.mark.kernel
 def real(world: World) -> RealRoads:
     """Give a node of this kernel."""
     return RealRoads(world)
+
+
+def test_scattered_destinations_are_all_there_and_no_longer_neighbours() -> None:
+    """What stood side by side is far apart."""
+    order = scattered(range(100))
+    assert sorted(order) == list(range(100))
+    assert all(abs(one - other) > 1 for one, other in pairwise(order))
 
 
 def test_every_refusal_of_a_large_batch_is_found_again(real: RealRoads) -> None:
