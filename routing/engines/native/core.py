@@ -45,7 +45,14 @@ class Hang:
     connection: int
 
 
-Action = Dial | Write | Hang
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """A session stands on this connection: it may be silent for as long as the session's own timers allow."""
+
+    connection: int
+
+
+Action = Dial | Write | Hang | Trust
 
 
 class Core:
@@ -90,10 +97,10 @@ class Core:
         self._follow(address, now)
         return True
 
-    def connect_failed(self, address: Address, now: float) -> None:
+    def connect_failed(self, address: Address, why: str, now: float) -> None:
         """Take note that `Dial` failed."""
         if address in self.peerings:
-            self.peerings[address].connect_failed(now)
+            self.peerings[address].connect_failed(now, why)
             self._follow(address, now)
 
     def received(self, connection: int, data: bytes, now: float) -> None:
@@ -220,7 +227,11 @@ class Core:
         while effects := peering.take():
             for effect in effects:
                 self._do(address, peering, effect, now)
-        self._deadlines.note(address, peering.deadline())
+        due = peering.deadline()
+        self._deadlines.note(address, due)
+        # One that came from a range and has nothing to wait for will not be missed.
+        if due is None and peering.state is SessionState.IDLE and peering.neighbor.address is None:
+            self._forget(address)
 
     def _do(self, address: Address, peering: Peering, effect: Effect, now: float) -> None:
         match effect:
@@ -257,6 +268,7 @@ class Core:
             return
         self._intakes[address] = Intake(self.server, self.server.peers[address], up.format)
         self._carriers[address] = up.connection
+        self._actions.append(Trust(up.connection))
         self.since[address] = now
 
     def _down(self, address: Address, down: Down, now: float) -> None:
@@ -272,8 +284,6 @@ class Core:
         if self._reported.get(address) != (state, detail):
             self._reported[address] = (state, detail)
             self.events.append(Session(neighbor.name if neighbor else "", address, state, detail))
-        if state is SessionState.IDLE and neighbor is not None and neighbor.address is None:
-            self._forget(address)
 
     def _say_all(self) -> None:
         for output in self.server.take():

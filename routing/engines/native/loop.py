@@ -22,7 +22,7 @@ from itertools import count
 from typing import Protocol
 
 from routing.bgp.values import Address
-from routing.engines.native.core import Core, Dial, Hang, Write
+from routing.engines.native.core import Core, Dial, Hang, Trust, Write
 from routing.engines.native.log import log
 from routing.engines.native.outbox import Buffer
 
@@ -31,6 +31,8 @@ BGP_PORT = 179
 READ, TURN = 1 << 18, 1 << 21
 #: Octets that may wait for a neighbour before it falls behind.
 HIGH = 16 << 20
+#: How long an opening connection may leave octets unacknowledged, milliseconds; RFC 4271's own timer takes four minutes.
+SILENCE = 30_000
 #: Buffers for one system call; the kernel takes 1024.
 GATHER = 128
 EVENTS = 256
@@ -209,7 +211,7 @@ class Loop:
             code = error.errno or errno.EINVAL
         if code not in (0, errno.EINPROGRESS):
             made.close()
-            self._core.connect_failed(dial.address, now)
+            self._core.connect_failed(dial.address, os.strerror(code), now)
             return
         wire = self._wire(made, dial.address)
         wire.dialling = True
@@ -219,7 +221,7 @@ class Loop:
         code = wire.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             self._drop(wire)
-            self._core.connect_failed(wire.address, now)
+            self._core.connect_failed(wire.address, os.strerror(code), now)
             return
         wire.dialling = False
         self._epoll.modify(wire.socket, _IN)
@@ -256,6 +258,8 @@ class Loop:
                         self._hang(action.connection)
                     case Dial():
                         self._dial(action, now)
+                    case Trust():
+                        self._trust(action.connection)
             fresh, self._fresh = self._fresh, {}
             for wire in fresh:
                 if wire.number in self._numbered and not wire.armed:
@@ -313,6 +317,7 @@ class Loop:
     def _wire(self, made: socket.socket, address: Address) -> Wire:
         made.setblocking(False)  # noqa: FBT003 - as the library has it
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE)
         return Wire(next(self._number), made, address)
 
     def _add(self, wire: Wire, events: int) -> None:
@@ -332,6 +337,11 @@ class Loop:
             while wire.waiting:
                 self._write(wire)
         self._drop(wire)
+
+    def _trust(self, number: int) -> None:
+        wire = self._numbered.get(number)
+        if wire is not None:
+            wire.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0)
 
     def _drop(self, wire: Wire) -> None:
         del self._wires[wire.socket.fileno()], self._numbered[wire.number]
