@@ -84,7 +84,10 @@ class Intake:
         if not (nlri or withdrawn):
             return False
         to, of = self._families.get(reach), self._families.get(unreach)
-        if (nlri and to is None) or (withdrawn and of is None):
+        if (reach and to is None) or (unreach and of is None):
+            return False
+        # RFC 7606 5.2: attributes that belong to no NLRI can end the session.
+        if to is None and octets:
             return False
         # Both are checked before anything is taken in.
         gone = normal(withdrawn, WIDTHS[of]) if of is not None else b""
