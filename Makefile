@@ -5,6 +5,8 @@
 #   make test-fast   those that start no router and no zone: a minute
 #   make test-sanitized   the C form under the sanitizers of the compiler
 #   make soak    ten thousand commits beside live flows, and long random walks; SEED=n repeats a walk
+#   make fuzz    octets that are nearly right against the codecs and sessions of BGP, for MINUTES=10; SEED=n repeats
+#   make soak-bgp   our own BGP engine among a crowd of unruly neighbours, for MINUTES=60; SEED=n repeats
 #   make bench   measurements beside what one would use instead
 #   make lab     a zone of namespaces on this machine; make lab-down removes it
 #   make clean   remove what was built (the Debian packages stay: .setup/installed-packages.txt names them)
@@ -15,7 +17,8 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-builtin-rules
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := setup
-.PHONY: setup system venv stubs bpf hot compiled lint test test-fast test-sanitized bench lab lab-down requirements clean
+.PHONY: setup system venv stubs bpf hot compiled lint test test-fast test-sanitized soak fuzz soak-bgp bench lab lab-down
+.PHONY: requirements clean
 
 PYTHON ?= /usr/bin/python3
 ARGS ?=
@@ -124,6 +127,19 @@ soak: setup compiled
 	@echo "soak: $(COMMITS) commits beside flows that they do not concern; a walk of $(STEPS) steps with seed $(SEED) ..."
 	EDGEWAY_COMMITS=$(COMMITS) EDGEWAY_STEPS=$(STEPS) EDGEWAY_SEED=$(SEED) $(BIN)/python -m pytest --show-capture=no \
 		tests/packet/test_commits.py tests/packet/test_flow_model.py $(ARGS)
+
+fuzz: MINUTES ?= 10
+fuzz: SEED := $(SEED)
+fuzz: setup
+	@echo "fuzz: $(MINUTES) minutes from seed $(SEED) ..."
+	$(BIN)/python -m tests.support.fuzzing $(MINUTES) $(SEED)
+
+soak-bgp: MINUTES ?= 60
+soak-bgp: SEED := $(SEED)
+soak-bgp: setup compiled
+	@echo "soak-bgp: $(MINUTES) minutes with seed $(SEED) ..."
+	EDGEWAY_MINUTES=$(MINUTES) EDGEWAY_SEED=$(SEED) $(BIN)/python -m pytest --capture=no --show-capture=no \
+		tests/engines/test_native_soak.py $(ARGS)
 
 bench: setup $(FEED)
 	$(BIN)/python -m bench $(ARGS)
