@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 from routing.engines.files import Files
-from routing.engines.native.control import Control, listen
+from routing.engines.native.connection import listen
+from routing.engines.native.control import Control
 from routing.engines.native.core import Core
 from routing.engines.native.loop import Loop
 from routing.engines.native.privileges import account, give_up

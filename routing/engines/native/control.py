@@ -9,31 +9,28 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import select
 import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import ip_network
-from pathlib import Path
 from typing import Any, Final, Protocol
 
 from appliance.model.errors import EdgewayError
 from routing.bgp.values import Speaker
 from routing.engines.native import answers
 from routing.engines.native.answers import Shows, Watcher
+from routing.engines.native.connection import Connection
 from routing.engines.native.log import log
 from routing.engines.native.views import News
 from routing.engines.speaker_text import Draft
 
 #: Seconds that one `work` may take, and between two signs of life while a speaker is taken in.
 SLICE, SIGN = 0.01, 1.0
-#: Octets read or written at once.
-CHUNK: Final = 1 << 18
-#: Octets of an answer that may wait, and of requests; no line may be longer than LIMIT.
-AHEAD, LIMIT = 1 << 18, 64 << 20
+#: Octets of an answer that may wait.
+AHEAD: Final = 1 << 18
 _BROKEN: Final = select.EPOLLHUP | select.EPOLLERR
 
 
@@ -51,55 +48,6 @@ class Core(Shows, Protocol):
     def watch(self, *, on: bool) -> None:
         """Make news of best paths, or not."""
         ...
-
-
-def listen(path: Path) -> socket.socket:
-    """Listen on a socket that only our user, before it is another one, may open."""
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o177)
-    try:
-        listener.bind(str(path))
-    finally:
-        os.umask(mask)
-    listener.listen()
-    listener.setblocking(False)  # noqa: FBT003 - as the library has it
-    return listener
-
-
-@dataclass(slots=True, eq=False)
-class Connection:
-    """One connection of the daemon, and what it is being answered: the next request waits until that is done.
-
-    `searched` octets of `inbox` hold no line end.
-    """
-
-    socket: socket.socket
-    inbox: bytearray = field(default_factory=bytearray)
-    searched: int = 0
-    outbox: bytearray = field(default_factory=bytearray)
-    answer: Iterator[bytes] | None = None
-    request: int = 0
-    draft: Draft | None = None
-    applying: bool = False
-    watcher: Watcher | None = None
-
-    def line(self) -> bytes | None:
-        """Take the next whole line."""
-        end = self.inbox.find(b"\n", self.searched)
-        if end < 0:
-            self.searched = len(self.inbox)
-            return None
-        line = bytes(memoryview(self.inbox)[:end])
-        del self.inbox[: end + 1]
-        self.searched = 0
-        return line
-
-    @property
-    def events(self) -> int:
-        """What it is to be polled for; it is not read while lines wait, and news are to be written as well."""
-        full = len(self.inbox) > CHUNK and self.inbox.find(b"\n", self.searched) >= 0
-        return (0 if full else select.EPOLLIN) | (select.EPOLLOUT if self.outbox or self.watcher else 0)
 
 
 @dataclass(slots=True, eq=False)
@@ -198,26 +146,12 @@ class Control:
         self._connections[accepted.fileno()] = Connection(accepted)
 
     def _read(self, connection: Connection) -> None:
-        try:
-            data = connection.socket.recv(CHUNK)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        connection.inbox += data
-        if not data or (len(connection.inbox) > LIMIT and connection.inbox.find(b"\n") < 0):
+        if not connection.read():
             self._drop(connection)
 
     def _send(self, connection: Connection) -> None:
-        try:
-            with memoryview(connection.outbox) as waiting:
-                sent = connection.socket.send(waiting[:CHUNK])
-        except BlockingIOError:
-            return
-        except OSError:
+        if not connection.send():
             self._drop(connection)
-            return
-        del connection.outbox[:sent]
 
     def _drop(self, connection: Connection) -> None:
         """Let a connection go. A speaker it has told is taken in all the same: half of it would be nobody's wish."""

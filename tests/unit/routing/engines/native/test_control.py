@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 from itertools import count, repeat
 from pathlib import Path
 from typing import Any, Self
@@ -19,7 +19,8 @@ from routing.bgp.routeserver import Bests
 from routing.bgp.values import Announcement, Family, ImportPolicy, PrefixRule, Speaker
 from routing.engines import wire
 from routing.engines.engine import Best, Synced
-from routing.engines.native import answers, control
+from routing.engines.native import answers, connection, control
+from routing.engines.native.connection import listen
 from routing.engines.native.control import Control
 from routing.engines.speaker_text import Draft, lines
 from tests.support.fake_core import FakeCore, attributes, neighbor, speaker
@@ -34,7 +35,7 @@ class Door:
 
     def __init__(self, path: Path, core: FakeCore) -> None:
         self.path, self.core = path, core
-        self.listener = control.listen(path)
+        self.listener = listen(path)
         self.ticks: Iterator[float] = repeat(0.0)
         self.control = Control(core, self.listener, clock=lambda: next(self.ticks))
         self._epoll = select.epoll()
@@ -152,13 +153,6 @@ def door(tmp_path: Path) -> Iterator[Door]:
         yield door
 
 
-def test_only_the_owner_may_open_the_door(door: Door) -> None:
-    """The process becomes another user; the daemon is the owner."""
-    assert door.path.stat().st_mode & 0o777 == 0o600
-    with control.listen(door.path) as again:
-        assert again.fileno() >= 0, "the remains of a process that was killed are in nobody's way"
-
-
 def test_questions_are_answered_in_turn(door: Door) -> None:
     """Several on one connection as well; an unknown one is answered with an error."""
     door.core.say(1, MANY[:2])
@@ -181,7 +175,7 @@ def test_questions_are_answered_in_turn(door: Door) -> None:
 @pytest.mark.parametrize("nonsense", [b"what?\n", b"{}\n", b'{"id": 1, "method": "cease"}\n', b"\0" * 2000])
 def test_nonsense_costs_its_connection_alone(door: Door, nonsense: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also what never comes to the end of a line."""
-    monkeypatch.setattr(control, "LIMIT", 1000)
+    monkeypatch.setattr(connection, "LIMIT", 1000)
     other, client = door.connect(), door.connect()
     door.send(client, nonsense)
     assert all("error" in line for line in door.hear(client, lambda _: False))
@@ -195,8 +189,8 @@ def test_a_long_answer_is_made_as_fast_as_it_is_read(door: Door) -> None:
     slow = door.connect()
     door.send(slow, ALL_ROUTES)
     door.until_idle()
-    (connection,) = [c for c in door.control._connections.values() if c.answer is not None]
-    assert 0 < len(connection.outbox) <= control.AHEAD + 2 * answers.LONG
+    (answered,) = [c for c in door.control._connections.values() if c.answer is not None]
+    assert 0 < len(answered.outbox) <= control.AHEAD + 2 * answers.LONG
     assert door.ask({"method": "sessions"})[-1] == {"id": 1, "result": True}
     *parts, _ = door.hear(slow, is_end)
     assert {wire.route_from_json(item).prefix for part in parts for item in part["part"]} == set(MANY)
@@ -359,12 +353,5 @@ def test_lines_are_read_as_they_are_used(door: Door) -> None:
     except BlockingIOError:
         pass
     assert waiting < 64
-    (connection,) = door.control._connections.values()
-    assert len(connection.inbox) <= 2 * control.CHUNK + len(request)
-
-
-def test_addresses_are_written_as_they_are_read() -> None:
-    """The door speaks of addresses as the daemon does."""
-    core = FakeCore(speaker(neighbor(1)))
-    (view,) = [json.loads(step)["part"][0] for step in answers.sessions(core, 1, 0.0) if b"part" in step]
-    assert IPv4Address(view["address"]) == IPv4Address("192.0.2.1")
+    (asking,) = door.control._connections.values()
+    assert len(asking.inbox) <= 2 * connection.CHUNK + len(request)
