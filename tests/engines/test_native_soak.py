@@ -483,6 +483,7 @@ class Soak:
         self._changed()
         for guest in self.dice.sample(self.crowd.guests, self.dice.choice((1, 2, 5))):
             self.neighbors[guest] = self._neighbor(guest)
+            guest.touched = True
             if guest not in self.present:
                 self.present.add(guest)
             elif self.dice.random() < 0.3 and len(self.present) > GUESTS * 0.8:

@@ -82,7 +82,8 @@ def understood(
 class Guest:
     """One speaker: its end of at most one connection, what it said in this session and what it heard.
 
-    `said`: what it announces now, None where it was malformed. `excused`: the session may end, and that is why.
+    `said`: what it announces now, None where it was malformed. `excused`: the session is to end, and that is why;
+    `touched`: it may end, by a change of what the other end is.
     """
 
     crowd: Crowd
@@ -95,6 +96,7 @@ class Guest:
     since: float = 0.0
     reading: bool = True
     excused: str = ""
+    touched: bool = False
     ended: list[Notify | None] = field(default_factory=list)
     table: Table = field(default_factory=dict)
     ends: set[Family] = field(default_factory=set)
@@ -116,7 +118,7 @@ class Guest:
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         made.bind((str(self.address), 0))
         self.open, self.theirs, self._agreed, self._rest, self._due = said, None, None, b"", 0.0
-        self.established, self.reading, self.excused = False, True, ""
+        self.established, self.reading, self.excused, self.touched = False, True, "", False
         self._outbox.clear()
         self._outbox += encode_open(said)
         self._forget()
@@ -275,7 +277,8 @@ class Guest:
 
     def _over(self, notify: Notify | None) -> None:
         self.ended.append(notify)
-        configured = notify is not None and (notify.code, notify.subcode) in _CONFIGURED
+        # What was said last is lost if something of ours was under way.
+        configured = self.touched and (notify is None or (notify.code, notify.subcode) in _CONFIGURED)
         if self.established and not (self.excused or configured):
             self.crowd.surprises.append(f"{self.address} after {time.monotonic() - self.since:.1f} s: {notify}")
         self._close()
