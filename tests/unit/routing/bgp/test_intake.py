@@ -310,6 +310,7 @@ def test_both_ways_end_in_the_same_place(seed: int, internal: bool) -> None:
             assert ends[0] == ends[1], message
             assert after == slow.tables(), message
             assert ends[0] is None or after == before, message
+        assert isinstance(quick.intake, Counting)
         closely += quick.intake.closely
     assert UPDATES // 10 < closely < UPDATES * 9 // 10, "one of the ways is hardly taken"
 

@@ -1,9 +1,8 @@
-"""The route server by hand, and on random walks: `EDGEWAY_STEPS` makes these longer, `EDGEWAY_SEED` repeats one."""
+"""The route server by hand; on random walks in `test_routeserver_walks`."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
@@ -11,13 +10,10 @@ from typing import Any
 import pytest
 
 from appliance.model.errors import InternalError
-from routing.bgp import audiences, tables
-from routing.bgp.audience import Audience
 from routing.bgp.intake import Intake
 from routing.bgp.nlri import unpack
 from routing.bgp.routeserver import Bests, Converged, EndOfRib, Output, RouteServer, taught_by
 from routing.bgp.session import Established
-from routing.bgp.tables import Tables
 from routing.bgp.update import Format
 from routing.bgp.values import (
     Address,
@@ -36,7 +32,6 @@ from routing.bgp.values import (
     Speaker,
 )
 from tests.support.speaking import Told, announcement, end, told, withdrawal
-from tests.support.walking import Walk
 
 US = 65000
 LOCAL = ip_address("192.0.2.254")
@@ -46,8 +41,6 @@ ALL = ExportPolicy(accept=ANY)
 P1, P2, P3 = (ip_network(f"10.0.{n}.0/24") for n in (1, 2, 3))
 SIX = ip_network("2001:db8:1::/48")
 BOTH = frozenset(Family)
-STEPS = int(os.environ.get("EDGEWAY_STEPS", "200"))
-SEEDS = [int(os.environ["EDGEWAY_SEED"])] if "EDGEWAY_SEED" in os.environ else [1, 2, 3]
 
 
 def path(*asns: int) -> tuple[Segment, ...]:
@@ -498,87 +491,3 @@ def test_a_running_speaker_cannot_become_another() -> None:
     bench = Bench(speaker())
     with pytest.raises(InternalError):
         bench.configure(replace(speaker(), asn=1))
-
-
-# -- random walks ---------------------------------------------------------------------------------------------------
-
-
-def walk(seed: int, mode: Mode, steps: int, *, old: bool = False) -> Walk:
-    """Walk; what fails says how to do it again."""
-    found = Walk(seed, mode, old=old)
-    try:
-        found.run(steps)
-    except AssertionError as error:
-        last = "\n  ".join(found.told)
-        message = f"EDGEWAY_SEED={seed} EDGEWAY_STEPS={steps}: {error}\nthe last steps:\n  {last}"
-        raise AssertionError(message) from error
-    return found
-
-
-@pytest.mark.timeout(max(300, STEPS))
-@pytest.mark.parametrize("mode", Mode)
-@pytest.mark.parametrize("seed", SEEDS)
-def test_every_walk_ends_where_a_fresh_computation_ends(
-    seed: int, mode: Mode, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
-) -> None:
-    """Tables, verdicts, counts, best paths and what each neighbour knows, at every step."""
-    if seed % 2:
-        monkeypatch.setattr(tables, "_SWEEP", 5)
-    found = walk(seed, mode, STEPS)
-    done = ", ".join(f"{count} {what}" for what, count in found.done.items())
-    record_property("measured", f"walk {seed} of a {mode.value}: {done}")
-    assert {"announce", "withdraw", "configure", "fall_behind", "look"} <= found.done.keys()
-
-
-@pytest.mark.timeout(max(300, STEPS))
-@pytest.mark.parametrize("mode", Mode)
-@pytest.mark.parametrize("seed", SEEDS)
-def test_the_old_route_server_says_the_same(seed: int, mode: Mode) -> None:
-    """Until it goes."""
-    found = walk(seed + 100, mode, STEPS, old=True)
-    assert found.done["look"] > 0
-
-
-def _hide_nothing(patch: pytest.MonkeyPatch) -> None:
-    """A path goes back to where it came from."""
-    patch.setattr(Audience, "concerned", lambda *_: ())
-
-
-def _end_nothing(patch: pytest.MonkeyPatch) -> None:
-    """End-of-RIB changes nothing."""
-    patch.setattr(Tables, "end_of_rib", lambda *_: None)
-
-
-def _forget_what_is_missed(patch: pytest.MonkeyPatch) -> None:
-    """Who is behind stays behind."""
-    patch.setattr(audiences, "_note", lambda *_: None)
-
-
-def _name_nobody(patch: pytest.MonkeyPatch) -> None:
-    """A path goes to those who are in it."""
-    patch.setattr(Tables, "name", lambda *_: None)
-
-
-def _weigh_once(patch: pytest.MonkeyPatch) -> None:
-    """A neighbour's router id is the one that it had first."""
-    patch.setattr(Tables, "reweigh", lambda *_: None)
-
-
-def _admit_nobody(patch: pytest.MonkeyPatch) -> None:
-    """Who waits for room waits for ever."""
-    patch.setattr(Tables, "_admit_waiting", lambda *_: None)
-
-
-MUTATIONS = (_hide_nothing, _end_nothing, _forget_what_is_missed, _name_nobody, _weigh_once, _admit_nobody)
-
-
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda each: each.__name__.strip("_"))
-def test_the_walks_notice_a_route_server_that_is_broken(
-    mutation: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What would be the worst bugs makes one of a few walks fail."""
-    mutation(monkeypatch)
-    with pytest.raises(AssertionError):
-        for seed in range(1, 6):
-            for mode in Mode:
-                walk(seed, mode, 200)
