@@ -173,9 +173,11 @@ class Audiences:
     def _move(self, old: Audience, new: Audience, peers: tuple[Peer, ...]) -> Iterator[Send]:
         members = dict.fromkeys(peers)
         told = {peer: self.advertised(peer) for peer in peers}
-        gained = 0
+        alike, gained = old.treatment == new.treatment, 0
         for family, label, nlri in self._all():
-            had, has = (old.filter.allowed(family, nlri)), new.filter.allowed(family, nlri)
+            had, has = old.filter.allowed(family, nlri), new.filter.allowed(family, nlri)
+            if had is has and alike:
+                continue
             before, after = (_said(old, label, family), had), (_said(new, label, family), has)
             concerned = tuple(peer for peer in old.concerned(None, label) if peer in members)
             gain = _gain(before, after)
@@ -231,6 +233,9 @@ class Audiences:
 
     def _tell(self, sends: list[Send], audience: Audience, family: Family, change: Change, part: bytes) -> None:
         before, after, nlri, number = change
+        # A reflector's marks are those of the neighbour that taught it, which may be another router now.
+        if before is not None and after is not None and self._exporter.transparent and before.same(after):
+            return
         if part is not nlri:
             number = _count(part)
         old = None if before is None else audience.said(before, family)

@@ -69,6 +69,10 @@ class Path:
         """This path, if it is accepted."""
         return (self,) if self.reason is None else ()
 
+    def same(self, other: Label) -> bool:
+        """Tell whether everybody is told the same of both: fresh or stale makes no difference to others."""
+        return self.source is other.source and self.reason is other.reason and self.octets == other.octets
+
     @property
     def internal(self) -> bool:
         """Tell whether it was learned by iBGP."""
@@ -111,6 +115,11 @@ class Choice:
     #: No neighbour's alone.
     source = NOBODY
     reason = None
+    octets = None
+
+    def same(self, other: Label) -> bool:
+        """Tell whether it is this choice: what others are told of two may still be the same."""
+        return self is other
 
 
 Label: TypeAlias = Path | Choice

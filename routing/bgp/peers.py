@@ -27,6 +27,10 @@ _UNICAST = frozenset(range(1, 224)) - {127}
 _UNLIMITED = 1 << 62
 
 
+#: AS numbers of a path and next hop, of `scan`.
+Facts = tuple[tuple[int, ...], bytes]
+
+
 class Judge:
     """The import policy of a neighbour. The order of reasons is that of `routing.bgp.policy`."""
 
@@ -120,12 +124,15 @@ class Peer:
         self.follow(neighbor, speaker)
 
     def follow(self, neighbor: Neighbor, speaker: Speaker) -> None:
-        """Take another policy; what was said before is the caller's to judge again."""
+        """Take another policy, and judge the paths anew; what they are labels of is the caller's.
+
+        A path of which the new policy says the same stays the same object, so nothing follows from it.
+        """
         self.neighbor = neighbor
         self.judge = Judge(neighbor, speaker)
         self.limit = neighbor.imports.max_prefixes
         self.room = _UNLIMITED if self.limit is None else self.limit
-        self.forget({})
+        self.paths = {octets: self.variant(path, self._verdict(path)) for octets, path in self.paths.items()}
 
     def ordinary(self, octets: bytes, ours: frozenset[int]) -> Path | None:
         """Return the judged path of octets as they came; None: out of the ordinary, to be read closely first.
@@ -178,7 +185,7 @@ class Peer:
             self._variants[key] = found
         return found
 
-    def _judged(self, octets: bytes, facts: tuple[tuple[int, ...], bytes] | None, ours: frozenset[int]) -> Path:
+    def _judged(self, octets: bytes, facts: Facts | None, ours: frozenset[int]) -> Path:
         if facts is not None and not self.internal:
             asns, next_hop = facts
             return Path(self, octets, next_hop, self.judge.ordinary(asns, next_hop), named(ours, asns))
@@ -188,6 +195,10 @@ class Peer:
         path.reason = self.judge.attributes(attributes)
         path.avoid = named(ours, attributes.path_asns)
         return path
+
+    def _verdict(self, path: Path) -> Reason | None:
+        facts = None if self.internal else scan(path.octets, False)  # noqa: FBT003 - one word in C
+        return self.judge.attributes(path.attributes) if facts is None else self.judge.ordinary(*facts)
 
 
 _named: dict[frozenset[int], frozenset[int]] = {}

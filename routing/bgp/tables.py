@@ -121,11 +121,13 @@ class Tables:
         peer.accepted = peer.waiting = 0
         for family, path, nlri in said:
             if path.reason is Reason.MALFORMED:
-                self.of[family].relabel(nlri, self._choices.setting(peer.malformed(stale=path.stale)))
                 continue
-            fresh = peer.path(path.octets, self.ours)
+            base = peer.path(path.octets, self.ours)
+            if base.reason is None and peer.accepted + len(nlri) <= peer.room and peer.judge.accepts(family, nlri):
+                self._rejudge(peer, family, path, peer.variant(base, None, stale=path.stale), nlri)
+                continue
             for reason, part in peer.judge.prefixes(family, nlri):
-                self._rejudge(peer, family, peer.variant(fresh, reason or fresh.reason, stale=path.stale), part)
+                self._rejudge(peer, family, path, peer.variant(base, reason or base.reason, stale=path.stale), part)
 
     def reweigh(self, peer: Peer) -> None:
         """Decide again: the neighbour has another router id, so its paths stand differently."""
@@ -221,16 +223,16 @@ class Tables:
                 room -= count(admitted)
                 self._say(peer, family, peer.variant(path, None, stale=path.stale), admitted)
 
-    def _rejudge(self, peer: Peer, family: Family, path: Path, nlri: bytes) -> None:
+    def _rejudge(self, peer: Peer, family: Family, old: Path, new: Path, nlri: bytes) -> None:
         """Put the new verdict in the place of the old; the limit counts from nothing."""
-        if path.reason is None and peer.limit is not None:
-            room = max(0, peer.limit - peer.accepted)
-            nlri, rest = _first(nlri, room)
-            over = peer.variant(path, Reason.MAX_PREFIXES, stale=path.stale)
+        if new.reason is None and peer.accepted + len(nlri) > peer.room:
+            nlri, rest = _first(nlri, peer.room - peer.accepted)
+            over = peer.variant(new, Reason.MAX_PREFIXES, stale=new.stale)
             self.of[family].relabel(rest, self._choices.setting(over))
             peer.waiting += count(rest)
-        self.of[family].relabel(nlri, self._choices.setting(path))
-        peer.accepted += count(nlri) * (path.reason is None)
+        if new is not old:
+            self.of[family].relabel(nlri, self._choices.setting(new))
+        peer.accepted += count(nlri) * (new.reason is None)
 
     def _remove(self, peer: Peer, family: Family, label: Label, path: Path) -> None:
         number = self.of[family].relabel_all(label, self._choices.removing(peer)(label))
