@@ -130,6 +130,10 @@ class RibEngine(ABC):
         self._process = self._process or process
         await self._process.ensure()
         self._process.trim_log()
+        await self._tell(speaker)
+
+    async def _tell(self, speaker: Speaker) -> None:
+        """Tell the process, which may still be starting, what to be."""
         await self._ask(self._request(speaker), wire.session_from_json, starting=True)
 
     def _last_words(self) -> str:

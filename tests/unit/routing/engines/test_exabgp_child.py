@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 import pytest
 
 from appliance.model.errors import EngineError
-from routing.bgp.codec import speaker_to_json
 from routing.bgp.values import ExportPolicy, ImportPolicy, Mode, Neighbor, PrefixRule, Speaker
 from routing.engines.engine import SessionState
 from routing.engines.exabgp import ExaBgpEngine
@@ -189,11 +188,11 @@ def test_a_new_speaker_is_applied_without_a_reload_if_sessions_stay(start: Calla
     exabgp.announced(1, "10.0.0.0/24")
     assert [exabgp.next() for _ in range(3)] == ["@reset", "@reload", "@eor 1 4"]
     changed = replace(SPEAKER, neighbors=(replace(NEIGHBORS[0], imports=ImportPolicy()), NEIGHBORS[1]))
-    exabgp.ask(lambda engine: engine._ask(request(changed)))
+    exabgp.ask(lambda engine: engine._tell(changed))
     (route,) = exabgp.ask(lambda engine: engine.routes())
     assert route.reason is not None
     assert exabgp.commands.empty()
-    exabgp.ask(lambda engine: engine._ask(request(replace(SPEAKER, neighbors=NEIGHBORS[1:]))))
+    exabgp.ask(lambda engine: engine._tell(replace(SPEAKER, neighbors=NEIGHBORS[1:])))
     assert exabgp.next() == "@reload"
     assert "192.0.2.1" not in exabgp.files.configuration.read_text()
     assert Files(exabgp.files.directory).speaker().neighbors == NEIGHBORS[1:]
@@ -207,10 +206,10 @@ def test_a_configuration_that_exabgp_refuses_is_tried_again(start: Callable[...,
     exabgp.reload_error = "line 3"
     for _ in range(2):
         with pytest.raises(EngineError, match="refuses its configuration: line 3"):
-            exabgp.ask(lambda engine: engine._ask(request(wanted)))
+            exabgp.ask(lambda engine: engine._tell(wanted))
     exabgp.reload_error = ""
-    exabgp.ask(lambda engine: engine._ask(request(wanted)))
-    exabgp.ask(lambda engine: engine._ask(request(wanted)))
+    exabgp.ask(lambda engine: engine._tell(wanted))
+    exabgp.ask(lambda engine: engine._tell(wanted))
     assert [exabgp.next() for _ in range(3)] == ["@reload"] * 3
     assert exabgp.commands.empty()
 
@@ -221,9 +220,4 @@ def test_another_speaker_is_refused(start: Callable[..., ExaBgp]) -> None:
     assert exabgp.next() == "@reset"
     eventually(exabgp.files.socket.exists, what="it listens")
     with pytest.raises(EngineError, match="another process is needed"):
-        exabgp.ask(lambda engine: engine._ask(request(replace(SPEAKER, asn=1))))
-
-
-def request(speaker: Speaker) -> dict:
-    """Make the request that applies a speaker."""
-    return {"method": "apply", "speaker": speaker_to_json(speaker)}
+        exabgp.ask(lambda engine: engine._tell(replace(SPEAKER, asn=1)))
