@@ -72,6 +72,8 @@ def parts(sends: Iterable[Send]) -> Iterator[tuple[Peer, Buffer]]:
         if (
             last is None
             or send.nlri is not last.nlri
+            # The default routes of both families are one octet, the same.
+            or send.family is not last.family
             or send.octets is not last.octets
             or send.format is not last.format
         ):
