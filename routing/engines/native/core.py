@@ -272,10 +272,10 @@ class Core:
         self.since[address] = now
 
     def _down(self, address: Address, down: Down, now: float) -> None:
-        # What is still to be said to the session before goes out on its connection, or is lost with it.
+        # What is still to be said to this session is lost with it: behind a NOTIFICATION nothing is said.
+        self._carriers.pop(address, None)
         self._say_all()
         self._intakes.pop(address, None)
-        self._carriers.pop(address, None)
         self.since.pop(address, None)
         self.server.session_down(address, now, graceful=down.graceful)
 
