@@ -10,8 +10,11 @@ from routing.bgp.values import Address
 from routing.engines.files import Files
 from routing.engines.native.control import Control
 from routing.engines.native.core import Core
+from routing.engines.native.log import log
 
 PAUSE = 1.0
+#: Seconds until a file that could not be written is tried again.
+AGAIN = 60.0
 
 
 class Service:
@@ -20,7 +23,8 @@ class Service:
     def __init__(self, core: Core, control: Control, files: Files) -> None:
         """Serve for `core`; `files` were written by an earlier process, perhaps."""
         self._core, self._control, self._files = core, control, files
-        self._kept: tuple[Address, ...] = ()
+        #: None: what an earlier process wrote.
+        self._kept: tuple[Address, ...] | None = None
         self._due: float | None = None
         self._next = 0.0
 
@@ -53,6 +57,13 @@ class Service:
     def _keep(self, now: float) -> None:
         self._due = None
         established = self._core.server.established()
-        if established != self._kept:
-            self._kept, self._next = established, now + PAUSE
+        if established == self._kept:
+            return
+        try:
             self._files.write_established(established)
+        except OSError as error:
+            # A full disk is no reason to end the sessions.
+            log("established-not-kept", error=str(error))
+            self._due = now + AGAIN
+            return
+        self._kept, self._next = established, now + PAUSE

@@ -60,7 +60,8 @@ def heard(buffers: Iterable[Buffer], how: Format = LONG) -> list[tuple[Network, 
     """Return what a neighbour reads out of its buffers, prefix by prefix."""
     found: list[tuple[Network, Attributes | None]] = []
     for message in messages(buffers, how):
-        update = read(*message[1:], how)
+        withdrawn, octets, nlri = message[1:]
+        update = read(withdrawn, octets, nlri, how)
         assert not update.malformed
         for family, nlri in update.withdrawn:
             found += [(prefix, None) for prefix in unpack(nlri, family)]
