@@ -5,7 +5,7 @@
 #   make test-fast   those that start no router and no zone: a minute
 #   make test-sanitized   the C form under the sanitizers of the compiler
 #   make soak    ten thousand commits beside live flows, and long random walks; SEED=n repeats a walk
-#   make fuzz    octets that are nearly right against the codecs and sessions of BGP, for MINUTES=10; SEED=n repeats
+#   make fuzz    octets that are nearly right against our BGP engine, MINUTES=10 in each form; SEED=n repeats
 #   make soak-bgp   our own BGP engine among a crowd of unruly neighbours, for MINUTES=60; SEED=n repeats
 #   make bench   measurements beside what one would use instead
 #   make lab     a zone of namespaces on this machine; make lab-down removes it
@@ -131,8 +131,9 @@ soak: setup compiled
 fuzz: MINUTES ?= 10
 fuzz: SEED := $(SEED)
 fuzz: setup
-	@echo "fuzz: $(MINUTES) minutes from seed $(SEED) ..."
-	$(BIN)/python -m tests.support.fuzzing $(MINUTES) $(SEED)
+	@echo "fuzz: twice $(MINUTES) minutes from seed $(SEED) ..."
+	$(BIN)/python -m tests.support.fuzzing_engine $(MINUTES) $(SEED)
+	EDGEWAY_PURE=1 $(BIN)/python -m tests.support.fuzzing_engine $(MINUTES) $(SEED)
 
 soak-bgp: MINUTES ?= 60
 soak-bgp: SEED := $(SEED)

@@ -335,7 +335,7 @@ class Soak:
         """Let guests come back, greet, and read again, as their time has come."""
         now = self._now
         for guest in self.crowd.guests:
-            if guest.socket is None and guest in self.present and self.away.get(guest, 0.0) <= now:
+            if guest.tcp is None and guest in self.present and self.away.get(guest, 0.0) <= now:
                 self.away[guest] = now + 1.0
                 self.greeted.discard(guest)
                 self.resting.pop(guest, None)

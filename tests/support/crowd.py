@@ -90,7 +90,7 @@ class Guest:
     address: Address
     server: Address
     open: Open
-    socket: socket.socket | None = None
+    tcp: socket.socket | None = None
     theirs: Open | None = None
     established: bool = False
     since: float = 0.0
@@ -111,9 +111,9 @@ class Guest:
 
     def connect(self, said: Open) -> None:
         """Begin a session."""
-        assert self.socket is None
+        assert self.tcp is None
         family = socket.AF_INET if self.address.version == 4 else socket.AF_INET6
-        made = self.socket = self.crowd.make(family)
+        made = self.tcp = self.crowd.make(family)
         made.setblocking(False)
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         made.bind((str(self.address), 0))
@@ -130,16 +130,16 @@ class Guest:
 
     def close(self, *, last: bytes = b"") -> None:
         """End it, after last octets."""
-        if self.socket is not None:
+        if self.tcp is not None:
             with contextlib.suppress(OSError):
-                self.socket.send(bytes(self._outbox) + last)
+                self.tcp.send(bytes(self._outbox) + last)
             self._close()
 
     def _close(self) -> None:
-        if self.socket is not None:
-            self.crowd.remove(self.socket)
-            self.socket.close()
-        self.socket, self.established = None, False
+        if self.tcp is not None:
+            self.crowd.remove(self.tcp)
+            self.tcp.close()
+        self.tcp, self.established = None, False
         self._forget()
 
     def _forget(self) -> None:
@@ -156,11 +156,11 @@ class Guest:
 
     def flush(self) -> None:
         """Send what waits."""
-        if self.socket is None:
+        if self.tcp is None:
             return
         try:
             if self._outbox:
-                del self._outbox[: self.socket.send(self._outbox)]
+                del self._outbox[: self.tcp.send(self._outbox)]
         except BlockingIOError:
             pass
         except OSError:
@@ -170,8 +170,8 @@ class Guest:
 
     def arm(self) -> None:
         """Have the socket polled for what it can do."""
-        if self.socket is not None:
-            self.crowd.poll(self.socket, (_IN if self.reading else 0) | (_OUT if self._outbox else 0))
+        if self.tcp is not None:
+            self.crowd.poll(self.tcp, (_IN if self.reading else 0) | (_OUT if self._outbox else 0))
 
     def stop_reading(self) -> None:
         """Read nothing any more."""
@@ -228,8 +228,8 @@ class Guest:
         """Serve the socket."""
         if events & _OUT:
             self.flush()
-        if events & (_IN | _BROKEN) and self.socket is not None:
-            self._read(self.socket)
+        if events & (_IN | _BROKEN) and self.tcp is not None:
+            self._read(self.tcp)
 
     def _read(self, made: socket.socket) -> None:
         try:
@@ -250,7 +250,7 @@ class Guest:
             self._hear(message)
 
     def _hear(self, message: tuple[Any, ...]) -> None:
-        if self.socket is None:
+        if self.tcp is None:
             return
         kind = message[0]
         if kind == UPDATE:

@@ -1,14 +1,11 @@
 """Octets that are nearly right against the codecs of our own BGP engine, for as long as one likes to wait.
 
 Each target takes a `random.Random`, makes something valid, spoils it, and asserts what the codec promises for any octets.
-The unit tests run each for a moment; `python -m tests.support.fuzzing 600` runs them in turn for ten minutes, and names
-the target and the seed of what fails.
+The unit tests run each for a moment; `tests.support.fuzzing_engine` has more targets and runs all of them for long.
 """
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
@@ -377,21 +374,3 @@ TARGETS: tuple[Target, ...] = (
     fuzz_update,
     fuzz_update,
 )
-
-
-def main(seconds: float, seed: int) -> None:
-    """Run all targets in turn for so long; an AssertionError or whatever was raised names target and seed."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        for target in TARGETS:
-            try:
-                target(Random(seed))
-            except BaseException as error:
-                error.add_note(f"{target.__name__}(Random({seed}))")
-                raise
-        seed += 1
-    sys.stdout.write(f"nothing found up to seed {seed}\n")
-
-
-if __name__ == "__main__":
-    main(float(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0)
