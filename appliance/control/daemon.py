@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address
@@ -21,7 +21,7 @@ from appliance.control.blocks import Blocks
 from appliance.control.cables import Cables
 from appliance.control.commit import History, Version, parse_for, require_node
 from appliance.control.compile import Desired, Known, compile_intent, surroundings
-from appliance.control.dirty import Dirty, Patience
+from appliance.control.dirty import SHARE, Dirty, Pace, Patience
 from appliance.control.flows import Flows
 from appliance.control.health import Checker, Probe, check
 from appliance.control.reconcile import SUBSYSTEMS, Outcome, Plans, Reconciler
@@ -30,6 +30,7 @@ from appliance.control.speakers import EngineRoom, Speakers, Speaking
 from appliance.control.tasks import Tasks
 from appliance.kernel.kernel import Kernel
 from appliance.kernel.port import Failure
+from appliance.kernel.watching import CARRIER
 from appliance.model.errors import EdgewayError, InternalError, OperatorError
 from appliance.model.facts import Fact, Netns, Route
 from appliance.model.intent import Intent
@@ -48,8 +49,6 @@ log = structlog.get_logger()
 GATHER = 0.02
 #: Seconds between two looks at port blocks and at what is pending.
 TICK = 1.0
-#: Seconds between two reads of a subsystem at least; and a pause is at least so many times what the read took.
-LEAST_PAUSE, SHARE = 0.2, 10
 #: Subsystems whose objects take others along when they go.
 BELOW = frozenset({"namespaces", "links"})
 
@@ -82,7 +81,7 @@ class Daemon:
         self._heard = False
         self._kept_members: dict[IPv4Address, tuple[int, ...]] = {}
         self._patience, self._backoff = Patience(), Backoff()
-        self._costs: dict[str, float] = {}
+        self._paces = defaultdict[str, Pace](Pace)
 
     # -- intent ---------------------------------------------------------------------------------------------------
 
@@ -210,6 +209,8 @@ class Daemon:
             changed.update(await self._bring(intent))
         if subsystems:
             changed.update(self._look_again(subsystems))
+        if "links" in subsystems and self.cables.look():
+            self.dirty.compile()
         if self.cables.opened(self.outcome.pending):
             self.dirty.compile()
         return changed
@@ -257,7 +258,6 @@ class Daemon:
 
     def _look_again(self, subsystems: set[str]) -> Mapping[str, int]:
         """Read subsystems, and what is pending, and lead them back; everything, if something below was made anew."""
-        begun = time.monotonic()
         names = subsystems | {_subsystem(failure.fact) for failure in self.outcome.pending}
         facts = self._with_routes(self.desired.facts, self.fib)
         self.outcome = self.reconciler.apply(facts, names)
@@ -265,7 +265,8 @@ class Daemon:
         if BELOW & changed.keys():
             self.outcome = self.reconciler.apply(facts)
             changed.update(self.outcome.changed)
-        self._costs |= dict.fromkeys(names, time.monotonic() - begun)
+        for name, seconds in self.outcome.seconds.items():
+            self._paces[name].looked(seconds, asyncio.get_running_loop().time())
         return changed
 
     def _with_routes(self, facts: frozenset[Fact], fib: Fib | None) -> tuple[Fact, ...]:
@@ -328,15 +329,18 @@ class Daemon:
     # -- kernel and time ------------------------------------------------------------------------------------------
 
     async def _watch_kernel(self, name: str) -> None:
-        """Read a subsystem again after it changed under us; the pause grows with what a read costs."""
-        reasons = self.kernel.ports[name].watch()
+        """Look at a subsystem again after it changed under us, in its pace."""
+        loop, reasons = asyncio.get_running_loop(), self.kernel.ports[name].watch()
+        later: asyncio.TimerHandle | None = None
         try:
-            async for _ in reasons:
-                self.dirty.look((name,))
-                if name == "links" and self.cables.look():
-                    self.dirty.compile()
-                await asyncio.sleep(max(LEAST_PAUSE, SHARE * self._costs.get(name, 0.0)))
+            async for reason in reasons:
+                if later is not None:
+                    later.cancel()
+                due = self._paces[name].due(loop.time(), urgent=reason.startswith(CARRIER))
+                later = loop.call_at(due, self.dirty.look, (name,))
         finally:
+            if later is not None:
+                later.cancel()
             if isinstance(reasons, AsyncGenerator):
                 await reasons.aclose()
 

@@ -1,8 +1,9 @@
-"""What is out of date, and when to try again what the kernel refused: the two small memories of the daemon's loop."""
+"""What is out of date, when to look at it, and when to try again what was refused: the memories of the daemon's loop."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -10,6 +11,8 @@ from appliance.kernel.port import Failure
 
 #: Seconds before the first and, at most, between later attempts at what the kernel refused.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+#: Seconds between two looks at a subsystem at least; and a pause is at least so many times what the look took.
+LEAST_PAUSE, SHARE = 0.2, 10
 
 
 @dataclass(slots=True)
@@ -61,3 +64,25 @@ class Patience:
             return False
         self.due, self.pause = now + self.pause, min(2 * self.pause, LONGEST_PAUSE)
         return True
+
+
+@dataclass(slots=True)
+class Pace:
+    """When to look at a subsystem that changes under us: at once, and then in pauses that grow with what looking costs.
+
+    A pause is as long as the look and no longer where a device began or ceased to carry: what the kernel took with it
+    is missing until somebody looks.
+    """
+
+    cost: float = 0.0
+    ended: float = -math.inf
+    urgent: bool = False
+
+    def looked(self, cost: float, now: float) -> None:
+        """Remember a look."""
+        self.cost, self.ended, self.urgent = cost, now, False
+
+    def due(self, now: float, *, urgent: bool) -> float:
+        """Return when to look, for this reason and all since the last look."""
+        self.urgent |= urgent
+        return max(now, self.ended + max(LEAST_PAUSE, self.cost if self.urgent else SHARE * self.cost))

@@ -6,7 +6,10 @@ second run is empty and a restarted daemon disturbs nothing. Called by `applianc
 
 from __future__ import annotations
 
+import time
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -65,12 +68,21 @@ Plans = Mapping[str, Plan[Any]]
 class Outcome:
     """What a reconcile did: changes made per subsystem, and what is pending with its error.
 
-    `settled` is false when what was changed may have taken along what was right, and nobody has looked since.
+    `settled` is false when what was changed may have taken along what was right, and nobody has looked since; `seconds`
+    is what each subsystem has taken.
     """
 
     changed: dict[str, int] = field(default_factory=dict)
     pending: tuple[Failure, ...] = ()
     settled: bool = True
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    @contextmanager
+    def spending(self, name: str) -> Iterator[None]:
+        """Count what is done meanwhile for a subsystem."""
+        begun = time.monotonic()
+        yield
+        self.seconds[name] += time.monotonic() - begun
 
     @property
     def done(self) -> bool:
@@ -105,7 +117,10 @@ class Reconciler:
         outcome = Outcome()
         names = [name for name, _ in SUBSYSTEMS if only is None or name in only]
         for _ in range(ROUNDS):
-            plans = {name: self.plan_one(name, facts) for name in names}
+            plans: dict[str, Plan[Any]] = {}
+            for name in names:
+                with outcome.spending(name):
+                    plans[name] = self.plan_one(name, facts)
             failures, progress = self._round(plans, outcome)
             outcome.pending, outcome.settled = tuple(failures), not _disturbs(plans)
             if outcome.done or not progress:
@@ -130,7 +145,8 @@ class Reconciler:
         failures: list[Failure] = []
         progress = False
         for name, plan in _in_order(plans):
-            refused = self.ports[name].apply(plan)
+            with outcome.spending(name):
+                refused = self.ports[name].apply(plan)
             failures += refused
             made = len(plan.changes) - len(refused)
             if made > 0:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from appliance.kernel.devices import RTM_DELLINK, RTM_NEWLINK
 from appliance.kernel.netlink import NETLINK_ROUTE, messages
 from appliance.kernel.rtnetlink import RTM_DELNEXTHOP, RTM_DELROUTE, RTM_NEWNEXTHOP, RTM_NEWROUTE
-from appliance.kernel.watching import LINK, Watcher
+from appliance.kernel.watching import CARRIER, LINK, Watcher
 from appliance.model.marks import PROTO_BGP, PROTO_BOX
 
 if TYPE_CHECKING:
@@ -123,9 +123,9 @@ class FilteredWatcher(Watcher):
         reason = None
         for kind, _, _, payload in messages(datagram):
             if kind not in (RTM_NEWLINK, RTM_DELLINK):
-                reason = f"{self._what} {ns}".rstrip()
+                reason = reason or f"{self._what} {ns}".rstrip()
             elif self._carriers.changed(ns, kind, payload):
-                reason = reason or f"carrier {ns}".rstrip()
+                reason = f"{CARRIER} {ns}".rstrip()
         return reason
 
 

@@ -25,6 +25,8 @@ NETLINK_ADD_MEMBERSHIP: Final = 1
 #: RTNLGRP_*
 LINK, NEIGH, ADDRESS4, ADDRESS6 = 1, 3, 5, 9
 LISTENING, OVERRUN = "listening", "overrun"
+#: How a reason begins where a device began or ceased to carry packets, and took along what leads through it.
+CARRIER: Final = "carrier"
 _RECEIVE: Final = 1 << 16
 #: Datagrams read from one socket before others get their turn.
 _DRAIN: Final = 256

@@ -55,16 +55,23 @@ class Plan(Generic[F]):
 
 
 def diff(existing: Iterable[F], desired: Iterable[F], order: Callable[[F], str] = repr) -> Plan[F]:
-    """Compare two sets of facts by key; `order` makes the plan deterministic within each operation."""
-    old = {fact.key: fact for fact in existing}
-    new = {fact.key: fact for fact in desired}
-    gone = sorted((old[key] for key in old.keys() - new.keys()), key=order)
-    changed = sorted((new[key] for key in old.keys() & new.keys() if old[key] != new[key]), key=order)
-    made = sorted((new[key] for key in new.keys() - old.keys()), key=order)
+    """Compare two sets of facts by key; `order` makes the plan deterministic within each operation.
+
+    Each key is hashed as seldom as can be: that is most of what this costs where facts are many and nearly all equal.
+    """
+    gone = {fact.key: fact for fact in existing}
+    changed: list[tuple[F, F]] = []
+    made: list[F] = []
+    for key, fact in {fact.key: fact for fact in desired}.items():
+        before = gone.pop(key, None)
+        if before is None:
+            made.append(fact)
+        elif before is not fact and before != fact:
+            changed.append((before, fact))
     return Plan(
         (
-            *(Change("delete", fact, None) for fact in gone),
-            *(Change("update", old[fact.key], fact) for fact in changed),
-            *(Change("create", None, fact) for fact in made),
+            *(Change("delete", fact, None) for fact in sorted(gone.values(), key=order)),
+            *(Change("update", before, fact) for before, fact in sorted(changed, key=lambda pair: order(pair[1]))),
+            *(Change("create", None, fact) for fact in sorted(made, key=order)),
         )
     )

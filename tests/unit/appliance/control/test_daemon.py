@@ -37,7 +37,7 @@ MEMBER_H2 = best(WEB_AT_H2, "fd00:fab::12")
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let time pass quickly."""
     monkeypatch.setattr(daemon, "TICK", 0.02)
-    monkeypatch.setattr(daemon, "LEAST_PAUSE", 0.01)
+    monkeypatch.setattr(dirty, "LEAST_PAUSE", 0.01)
     monkeypatch.setattr(blocks, "SETTLE", 0.05)
     monkeypatch.setattr(dirty, "FIRST_PAUSE", 0.02)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from appliance.control.dirty import Dirty, Patience
+from appliance.control.dirty import LEAST_PAUSE, SHARE, Dirty, Pace, Patience
 from appliance.kernel.port import Failure
 from appliance.model.errors import KernelError
 from appliance.model.facts import Namespace, Netns
@@ -60,3 +60,27 @@ def test_what_does_not_pass_by_itself_is_tried_rarely() -> None:
     patience = Patience()
     tried = [now for now in range(100) if patience.again((refused("a", errno.EINVAL),), float(now))]
     assert tried == [30, 60, 90]
+
+
+def test_the_first_look_is_at_once() -> None:
+    """Nothing is known yet of what it costs."""
+    assert Pace().due(100.0, urgent=False) == 100.0
+
+
+def test_a_look_is_at_once_after_a_quiet_time_and_else_in_pauses_that_grow_with_what_it_costs() -> None:
+    """Whoever changes something all the time has a share of ours, and no more."""
+    pace = Pace()
+    pace.looked(0.001, 100.0)
+    assert pace.due(100.0, urgent=False) == 100.0 + LEAST_PAUSE
+    pace.looked(2.0, 100.0)
+    assert pace.due(101.0, urgent=False) == 100.0 + 2.0 * SHARE
+    assert pace.due(200.0, urgent=False) == 200.0
+
+
+def test_a_carrier_does_not_wait_as_long_and_no_other_reason_delays_it() -> None:
+    """Until somebody has looked."""
+    pace = Pace()
+    pace.looked(2.0, 100.0)
+    assert [pace.due(101.0, urgent=urgent) for urgent in (False, True, False)] == [100.0 + 2.0 * SHARE, 102.0, 102.0]
+    pace.looked(2.0, 103.0)
+    assert pace.due(104.0, urgent=False) == 103.0 + 2.0 * SHARE

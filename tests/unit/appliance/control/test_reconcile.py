@@ -147,6 +147,13 @@ def test_only_the_subsystems_that_were_named_are_looked_at(ports: dict[str, Scri
     assert {name for name, port in ports.items() if port.reads} == {"sysctls"}
 
 
+def test_what_each_subsystem_took_is_told(ports: dict[str, Script]) -> None:
+    """And nothing is told of one that nobody looked at."""
+    outcome = Reconciler(ports).apply((), ("links", "routes"))
+    assert outcome.seconds.keys() == {"links", "routes"}
+    assert all(seconds > 0 for seconds in outcome.seconds.values())
+
+
 def test_what_is_refused_is_tried_again_while_something_else_succeeds(ports: dict[str, Script]) -> None:
     """A device appears while the namespace is being made."""
     ports["namespaces"].refuse[NETNS] = 2
