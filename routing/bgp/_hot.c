@@ -81,6 +81,7 @@ static PyMethodDef methods[] = {
     {"split", FASTCALL(hot_split), METH_FASTCALL, "Return the whole messages, how many octets they are, and a fault."},
     {"lift", hot_lift, METH_O, "Take MP_REACH_NLRI and MP_UNREACH_NLRI out of attributes."},
     {"scan", FASTCALL(hot_scan), METH_FASTCALL | METH_KEYWORDS, "Return AS numbers and next hop of an ordinary attribute set."},
+    {"weigh", hot_weigh, METH_O, "Return what the decision looks at of an attribute set."},
     {"announce", FASTCALL(hot_announce), METH_FASTCALL, "Return the messages that announce prefixes."},
     {"withdraw", FASTCALL(hot_withdraw), METH_FASTCALL, "Return the messages that withdraw prefixes."},
     {NULL, NULL, 0, NULL},

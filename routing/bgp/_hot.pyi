@@ -9,3 +9,4 @@ from routing.bgp.scan import lift as lift
 from routing.bgp.scan import scan as scan
 from routing.bgp.scan import split as split
 from routing.bgp.table import PrefixTable as PrefixTable
+from routing.bgp.weigh import weigh as weigh

@@ -71,15 +71,18 @@ class Audience:
         if label.__class__ is Path and self._transparent and label.source is not None:
             # What nearly every label of a route server is.
             return label.octets if label.reason is None and len(label.next_hop) in self._hops[family] else None
-        return self._best(self._exporter.candidates(label.ranked), family)
+        return self._best(self._exporter.candidates(label.ranked), family, total=label.total)
 
     def said_to(self, peer: Peer, label: Label | None, family: Family) -> bytes | None:
         """Return what exactly this member is told."""
         if label is None:
             return None
         candidates = self._exporter.candidates(label.ranked)
-        allowed = [path for path in candidates if not self._exporter.withheld(path, peer)]
-        return self._best(allowed if len(allowed) == len(candidates) else rank(allowed), family)
+        withheld = self._exporter.withheld
+        allowed = [path for path in candidates if not withheld(path, peer)]
+        if len(allowed) < len(candidates) and not label.total:
+            allowed = list(rank(allowed))
+        return self._best(allowed, family, total=label.total)
 
     def concerned(self, before: Label | None, after: Label | None) -> tuple[Peer, ...]:
         """Return the members that one of the accepted paths of these labels may be withheld from."""
@@ -109,13 +112,13 @@ class Audience:
             found.update(self._by_router_id.get(path.attributes.originator_id, ()))
         return found
 
-    def _best(self, paths: Sequence[Path], family: Family) -> bytes | None:
-        said = [octets for path in paths if (octets := self._octets(path, family)) is not None]
-        if len(said) == len(paths):
-            return said[0] if said else None
-        # Without some of the paths the order may be another one (`rank`).
-        sayable = rank([path for path in paths if self._octets(path, family) is not None])
-        return self._octets(sayable[0], family) if sayable else None
+    def _best(self, paths: Sequence[Path], family: Family, *, total: bool) -> bytes | None:
+        """Return what the best of these paths reads like, of those that there is a way to say."""
+        first = next((octets for path in paths if (octets := self._octets(path, family)) is not None), None)
+        if total or first is None or len(paths) == 1:
+            return first
+        sayable = [path for path in paths if self._octets(path, family) is not None]
+        return first if len(sayable) == len(paths) else self._octets(rank(sayable)[0], family)
 
     def _octets(self, path: Path, family: Family) -> bytes | None:
         """Return a path's attributes as they are said here; None: there is no saying it."""

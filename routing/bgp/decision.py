@@ -8,43 +8,39 @@ group by group and does not depend on the order of arrival. Interior cost is no 
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from routing.bgp.values import Address, Attributes, Origin, Segment, SegmentType
+from routing.bgp.weigh import DEFAULT_LOCAL_PREF, GRACEFUL_SHUTDOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from ipaddress import IPv4Address
 
-DEFAULT_LOCAL_PREF = 100
-GRACEFUL_SHUTDOWN = (65535, 0)
 
-
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """What the decision looks at, taken out of a path once. `before` is compared before MED, `after` after it."""
 
     before: tuple[bool, int, int, int]
+    after: tuple[bool, int, int, int, int]
     neighbor_as: int
     med: int
-    after: tuple[bool, int, int, int, int]
 
     @classmethod
     def of(cls, attributes: Attributes, *, internal: bool, router_id: IPv4Address, address: Address) -> Standing:
         """Weigh a path that a neighbour taught."""
         originator = attributes.originator_id or router_id
         return cls(
-            before=(True, -_local_pref(attributes), attributes.path_length, attributes.origin),
-            neighbor_as=_neighbor_as(attributes.as_path),
-            med=attributes.med or 0,
-            after=(internal, int(originator), len(attributes.cluster_list), address.version, int(address)),
+            (True, -_local_pref(attributes), attributes.path_length, attributes.origin),
+            (internal, int(originator), len(attributes.cluster_list), address.version, int(address)),
+            _neighbor_as(attributes.as_path),
+            attributes.med or 0,
         )
 
     @classmethod
     def own(cls) -> Standing:
         """Weigh a path that we originate: nothing is better."""
-        return cls((False, 0, 0, 0), 0, 0, (False, 0, 0, 0, 0))
+        return cls((False, 0, 0, 0), (False, 0, 0, 0, 0), 0, 0)
 
 
 def _local_pref(attributes: Attributes) -> int:
@@ -79,10 +75,21 @@ def rank(paths: Sequence[R]) -> tuple[R, ...]:
     """
     if len(paths) < 2:  # noqa: PLR2004 - nothing to compare
         return tuple(paths)
+    if is_total(paths):
+        return tuple(sorted(paths, key=_standing))
     ties: dict[tuple[bool, int, int, int], list[R]] = {}
     for path in paths:
         ties.setdefault(path.standing.before, []).append(path)
     return tuple(path for key in sorted(ties) for path in _by_med(ties[key]))
+
+
+def is_total(paths: Sequence[Ranked]) -> bool:
+    """Tell whether these paths are of as many neighbouring ASes: then MED never counts, and any of them may be left out."""
+    return len({path.standing.neighbor_as for path in paths}) == len(paths)
+
+
+def _standing(path: Ranked) -> Standing:
+    return path.standing
 
 
 def _by_med(paths: list[R]) -> Iterable[R]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from routing.bgp.decision import DEFAULT_LOCAL_PREF, rank
+from routing.bgp.decision import rank
 from routing.bgp.values import Address, Attributes, Family, Mode, Segment, SegmentType, Speaker
+from routing.bgp.weigh import DEFAULT_LOCAL_PREF
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

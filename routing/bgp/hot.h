@@ -108,6 +108,7 @@ PyObject *hot_cut(PyObject *module, PyObject *const *arguments, Py_ssize_t given
 PyObject *hot_split(PyObject *module, PyObject *const *arguments, Py_ssize_t given);
 PyObject *hot_lift(PyObject *module, PyObject *attributes);
 PyObject *hot_scan(PyObject *module, PyObject *const *arguments, Py_ssize_t given, PyObject *keywords);
+PyObject *hot_weigh(PyObject *module, PyObject *octets);
 PyObject *hot_announce(PyObject *module, PyObject *const *arguments, Py_ssize_t given);
 PyObject *hot_withdraw(PyObject *module, PyObject *const *arguments, Py_ssize_t given);
 

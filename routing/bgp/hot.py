@@ -24,6 +24,7 @@ if COMPILED:
             normal,
             scan,
             split,
+            weigh,
             withdraw,
         )
     except ImportError:
@@ -34,6 +35,7 @@ if not COMPILED:
     from routing.bgp.nlri import PrefixFilter, count, cut, normal
     from routing.bgp.scan import lift, scan, split
     from routing.bgp.table import PrefixTable
+    from routing.bgp.weigh import weigh
 
 __all__ = [
     "COMPILED",
@@ -47,5 +49,6 @@ __all__ = [
     "normal",
     "scan",
     "split",
+    "weigh",
     "withdraw",
 ]

@@ -11,7 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from routing.bgp.attributes import address, decode
-from routing.bgp.decision import Standing, rank
+from routing.bgp.decision import Standing, is_total, rank
+from routing.bgp.hot import weigh
 from routing.bgp.values import Attributes, Reason
 
 if TYPE_CHECKING:
@@ -59,6 +60,9 @@ class Path:
         self.sent: dict[object, bytes | None] | None = None
         self.choices: list[Choice] | tuple[()] = ()
 
+    #: One path is always in order.
+    total = True
+
     @property
     def paths(self) -> tuple[Path, ...]:
         """This path alone: what a choice has several of."""
@@ -99,18 +103,28 @@ class Path:
     def _weighed(self, peer: Peer | None) -> Standing:
         if peer is None:
             return Standing.own()
-        return Standing.of(self.attributes, internal=peer.internal, router_id=peer.router_id, address=peer.address)
+        weight = weigh(self.octets)
+        if weight is None:
+            return Standing.of(self.attributes, internal=peer.internal, router_id=peer.router_id, address=peer.address)
+        local_pref, length, origin, neighbor_as, med, originator, clusters = weight
+        identifier = int(peer.router_id) if originator < 0 else originator
+        after = (peer.internal, identifier, clusters, peer.address.version, int(peer.address))
+        return Standing((True, -local_pref, length, origin), after, neighbor_as, med)
 
 
 class Choice:
-    """Several paths to a prefix: all of them, and the accepted ones with the best first."""
+    """Several paths to a prefix: all of them, and the accepted ones with the best first.
 
-    __slots__ = ("paths", "ranked")
+    `total`: whichever of them are left out, the others stay in order (`decision.rank`).
+    """
+
+    __slots__ = ("paths", "ranked", "total")
 
     def __init__(self, paths: Iterable[Path]) -> None:
         """Decide."""
         self.paths = tuple(paths)
         self.ranked = rank([path for path in self.paths if path.reason is None])
+        self.total = is_total(self.ranked)
 
     #: No neighbour's alone.
     source = NOBODY

@@ -149,7 +149,7 @@ def _update(body: bytes) -> Message:
     return UPDATE, body[2:attributes], body[attributes + 2 : nlri], body[nlri:]
 
 
-def _walk(octets: bytes) -> list[_Attribute] | None:
+def walk(octets: bytes) -> list[_Attribute] | None:
     """Return the attributes; None if they do not end where the octets do or if one is there twice."""
     found: dict[int, _Attribute] = {}
     at, end = 0, len(octets)
@@ -172,7 +172,7 @@ def lift(attributes: bytes, /) -> Lifted | None:
     Returns octets (what is left, with the next hop, as the design note says), AFI << 8 | SAFI and NLRI of what is
     reachable, and the same of what is not (0 and nothing where absent). None: out of the ordinary.
     """
-    walked = _walk(attributes)
+    walked = walk(attributes)
     if walked is None:
         return None
     head, kept = b"", []
@@ -212,7 +212,7 @@ def _reduced(value: bytes, family: int) -> tuple[bytes, bytes] | None:
 
 def scan(octets: bytes, /, internal: bool) -> tuple[tuple[int, ...], bytes] | None:  # noqa: FBT001 - a fact of the session
     """Return the AS numbers of the path and the next hop of an ordinary attribute set; None: out of the ordinary."""
-    walked = _walk(octets)
+    walked = walk(octets)
     if walked is None:
         return None
     shapes = _INTERNAL_SHAPES if internal else _SHAPES

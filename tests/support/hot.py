@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from routing.bgp import encode, nlri, scan, table
+from routing.bgp import encode, nlri, scan, table, weigh
 
 try:
     from routing.bgp import _hot as compiled
@@ -28,6 +28,7 @@ PYTHON = SimpleNamespace(
     scan=scan.scan,
     announce=encode.announce,
     withdraw=encode.withdraw,
+    weigh=weigh.weigh,
 )
 C: Any = compiled
 
