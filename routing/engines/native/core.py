@@ -15,6 +15,7 @@ from routing.bgp.intake import Intake
 from routing.bgp.notify import Notify
 from routing.bgp.peering import Close, Connect, Down, Effect, Moved, Peering, RefreshAsked, Transmit, Up, Updates
 from routing.bgp.routeserver import Bests, Converged, EndOfRib, Output, RouteServer
+from routing.bgp.update import Format
 from routing.bgp.values import Address, Neighbor, Speaker
 from routing.engines.engine import Session, SessionState, Synced
 from routing.engines.native import outbox
@@ -54,6 +55,10 @@ class Trust:
 
 Action = Dial | Write | Hang | Trust
 
+#: How many who came from a range and left are remembered: why they left, and how long to hold them off.
+REMEMBERED = 1024
+_AWAY = (SessionState.IDLE, SessionState.ACTIVE)
+
 
 class Core:
     """One speaker: its tables and its sessions."""
@@ -65,10 +70,13 @@ class Core:
         self.peerings: dict[Address, Peering] = {}
         self.since: dict[Address, float] = {}
         self.events: list[News] = []
-        self._restarting = bool(known)
+        self._restarted = now if known else None
+        self._ceased = False
         self._addresses: dict[int, Address] = {}
+        self._away: dict[Address, None] = {}
         self._intakes: dict[Address, Intake] = {}
         self._carriers: dict[Address, int] = {}
+        self._formats: dict[Format, Format] = {}
         self._actions: list[Action] = []
         self._reported: dict[Address, tuple[SessionState, str]] = {}
         self._deadlines: Deadlines[Address] = Deadlines()
@@ -82,7 +90,10 @@ class Core:
         if neighbor is None:
             return False
         if address not in self.peerings:
+            if self._ceased:
+                return False
             self._start(address, neighbor, now)
+        self._away.pop(address, None)
         self._addresses[connection] = address
         self.peerings[address].connected(connection, local, outgoing=False, now=now)
         self._follow(address, now)
@@ -146,7 +157,9 @@ class Core:
         for address in [address for address in self.peerings if self._unwanted(address)]:
             self._end(address, now)
         self._adopt(now)
-        for address, peering in self.peerings.items():
+        # Who was away may be a neighbour of its own now; and who is forgotten below, has had its turn.
+        self._away = {}
+        for address, peering in list(self.peerings.items()):
             neighbor = self.server.neighbor_at(address)
             if neighbor is not None:
                 peering.reconfigure(neighbor, speaker, now)
@@ -156,8 +169,9 @@ class Core:
             yield from steps
 
     def cease(self, subcode: int, now: float) -> None:
-        """Part from all neighbours."""
-        for address, peering in self.peerings.items():
+        """Part from all neighbours, for good."""
+        self._ceased, self._away = True, {}
+        for address, peering in list(self.peerings.items()):
             peering.stop(subcode, "", now)
             self._follow(address, now)
 
@@ -200,7 +214,9 @@ class Core:
                 self._start(neighbor.address, neighbor, now)
 
     def _start(self, address: Address, neighbor: Neighbor, now: float) -> None:
-        peering = Peering(address, neighbor, self.server.speaker, now, restarting=self._restarting)
+        # Who comes later has given up on what the process before told it (RFC 4724 4.2).
+        restarting = self._restarted is not None and now - self._restarted < neighbor.restart_time
+        peering = Peering(address, neighbor, self.server.speaker, now, restarting=restarting)
         self.peerings[address] = peering
         peering.start(now)
         self._follow(address, now)
@@ -216,10 +232,11 @@ class Core:
         self._follow(address, now)
         self._forget(address)
 
-    def _forget(self, address: Address) -> None:
-        self.peerings.pop(address, None)
-        self._reported.pop(address, None)
         self._addresses = {number: of for number, of in self._addresses.items() if of != address}
+
+    def _forget(self, address: Address) -> None:
+        for known in (self.peerings, self._reported, self._away):
+            known.pop(address, None)
 
     def _follow(self, address: Address, now: float) -> None:
         """Do what the peering wants done, until it wants nothing more."""
@@ -229,9 +246,15 @@ class Core:
                 self._do(address, peering, effect, now)
         due = peering.deadline()
         self._deadlines.note(address, due)
-        # One that came from a range and has nothing to wait for will not be missed.
-        if due is None and peering.state is SessionState.IDLE and peering.neighbor.address is None:
-            self._forget(address)
+        if due is None and peering.neighbor.address is None and peering.state in _AWAY:
+            self._remember(address)
+
+    def _remember(self, address: Address) -> None:
+        """Note that one who came from a range is here no more and has nothing to wait for; forget who left first."""
+        self._away.pop(address, None)
+        self._away[address] = None
+        if len(self._away) > REMEMBERED:
+            self._forget(next(iter(self._away)))
 
     def _do(self, address: Address, peering: Peering, effect: Effect, now: float) -> None:
         match effect:
@@ -264,9 +287,11 @@ class Core:
             peering.fail(updates.connection, fault, now)
 
     def _up(self, address: Address, up: Up, now: float) -> None:
-        if not self.server.session_up(address, up.established, up.format, now):
+        # Whoever is written to in one format shares one object of it, by which `outbox` tells what is the same.
+        format_ = self._formats.setdefault(up.format, up.format)
+        if not self.server.session_up(address, up.established, format_, now):
             return
-        self._intakes[address] = Intake(self.server, self.server.peers[address], up.format)
+        self._intakes[address] = Intake(self.server, self.server.peers[address], format_)
         self._carriers[address] = up.connection
         self._actions.append(Trust(up.connection))
         self.since[address] = now
