@@ -61,18 +61,18 @@ class Intake:
     def _plain(self, withdrawn: bytes, attributes: bytes, nlri: bytes) -> bool:
         """IPv4 as in RFC 4271: no multiprotocol attribute."""
         tables, peer = self._server.tables, self._peer
-        path = None
         if nlri:
             # Of octets in a path of the tables, MP_REACH_NLRI would be the first.
             if attributes[1:2] == _MP_REACH or (path := peer.ordinary(attributes, tables.ours)) is None:
                 return False
             nlri = normal(nlri, 32)
-        elif not withdrawn:
-            return False
-        if withdrawn:
-            tables.withdraw(peer, Family.IPV4, normal(withdrawn, 32))
-        if path is not None:
+            if withdrawn:
+                tables.withdraw(peer, Family.IPV4, normal(withdrawn, 32))
             tables.announce(peer, Family.IPV4, path, nlri)
+        elif withdrawn:
+            tables.withdraw(peer, Family.IPV4, normal(withdrawn, 32))
+        else:
+            return False
         return True
 
     def _multiprotocol(self, attributes: bytes) -> bool:
