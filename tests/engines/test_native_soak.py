@@ -27,6 +27,7 @@ import pytest
 
 from appliance.model.errors import EngineError
 from routing.bgp import attributes as codec
+from routing.bgp.attributes import Code
 from routing.bgp.capabilities import Restart
 from routing.bgp.messages import MARKER, Notify, Open, encode_notification, encode_refresh
 from routing.bgp.nlri import unpack
@@ -158,7 +159,7 @@ class Soak:
         self.mode = list(Mode)[(seed - 1) % 3]
         self.begun = time.monotonic()
         self.done: Counter[str] = Counter()
-        self.told: deque[str] = deque(maxlen=60)
+        self.told: deque[str] = deque(maxlen=20000)
         self.neighbors: dict[Guest, Neighbor] = {}
         self.own: list[Announcement] = []
         self.away: dict[Guest, float] = {}
@@ -340,6 +341,7 @@ class Soak:
                 self.greeted.discard(guest)
                 self.resting.pop(guest, None)
                 guest.connect(self._open(guest))
+                self.told.append(f"{now:.2f} connect {guest.address}")
             elif guest.established and guest not in self.greeted:
                 self.greeted.add(guest)
                 self.restarting.discard(guest)
@@ -381,7 +383,7 @@ class Soak:
     def _announce(self, guest: Guest) -> None:
         family, prefixes = self._some(guest)
         guest.announce(self._attributes(guest, family), prefixes)
-        self._say(f"announce {guest.address} {len(prefixes)}")
+        self._say(f"announce {guest.address} {_texts(prefixes)}")
 
     def _withdraw(self, guest: Guest) -> None:
         family, prefixes = self._some(guest)
@@ -389,7 +391,7 @@ class Soak:
         if known and self.dice.random() < 0.8:
             prefixes = self.dice.sample(known, self.dice.randint(1, len(known)))
         guest.withdraw(prefixes)
-        self._say(f"withdraw {guest.address} {len(prefixes)}")
+        self._say(f"withdraw {guest.address} {_texts(prefixes)}")
 
     def _plain(self, guest: Guest, family: Family) -> Attributes:
         """Return attributes beside which others are none twice."""
@@ -397,15 +399,11 @@ class Soak:
 
     def _spoil(self, guest: Guest) -> None:
         family, prefixes = self._some(guest)
-        more = self.dice.choice(SPOILT)
-        if more[1] == 1:
-            # Of two the first counts, and that is the good one.
-            guest.write(guest.announcement(self._plain(guest, family), prefixes, more))
-            guest.said.update(dict.fromkeys(prefixes, self._plain(guest, family)))
-        else:
-            guest.write(guest.announcement(self._plain(guest, family), prefixes, more))
-            guest.said.update(dict.fromkeys(prefixes))
-        self._say(f"spoil {guest.address} {more.hex()}")
+        more, plain = self.dice.choice(SPOILT), self._plain(guest, family)
+        guest.write(guest.announcement(plain, prefixes, more))
+        # Of two ORIGINs the first counts, and that is the good one.
+        guest.said.update(dict.fromkeys(prefixes, plain if more[1] == Code.ORIGIN else None))
+        self._say(f"spoil {guest.address} {more.hex()} {_texts(prefixes)}")
 
     def _discard(self, guest: Guest) -> None:
         family, prefixes = self._some(guest)
@@ -413,7 +411,7 @@ class Soak:
         more = self.dice.choice(GONE_ALONE)
         guest.write(guest.announcement(plain, prefixes, more))
         guest.said.update(dict.fromkeys(prefixes, plain))
-        self._say(f"discard {guest.address} {more.hex()}")
+        self._say(f"discard {guest.address} {more.hex()} {_texts(prefixes)}")
 
     def _flap(self, guest: Guest) -> None:
         family, prefixes = self._some(guest)
@@ -422,7 +420,7 @@ class Soak:
             guest.withdraw(prefixes)
         if self.dice.random() < 0.5:
             guest.announce(self._attributes(guest, family), prefixes)
-        self._say(f"flap {guest.address}")
+        self._say(f"flap {guest.address} {_texts(prefixes)}")
 
     def _rest(self, guest: Guest) -> None:
         guest.stop_reading()
@@ -491,7 +489,7 @@ class Soak:
         self.own = self.dice.sample(OWN, self.dice.randrange(len(OWN)))
         self.speaker = self._speaker()
         self.change = self.pool.submit(self.engine.apply, self.speaker)
-        self._say("configure")
+        self._say(f"configure {' '.join(str(guest.address) for guest in self.crowd.guests if guest.touched)}")
 
     def _changed(self) -> None:
         if self.change is not None:
@@ -619,15 +617,27 @@ class Soak:
         for guest in self.present:
             got = {_network(family, packed): octets for (family, packed), octets in guest.table.items()}
             wanted = sent[guest.address]
-            missing, extra = wanted.keys() - got.keys(), got.keys() - wanted.keys()
-            assert not missing, f"{guest.address} misses {len(missing)}: {[(p, wanted[p]) for p in missing][:2]}"
-            assert not extra, f"{guest.address} has {len(extra)} too many: {sorted(map(str, extra))[:3]}"
-            for prefix, octets in got.items():
-                assert _decoded(octets) == wanted[prefix], (
-                    f"{guest.address} {prefix}: {_decoded(octets)} != {wanted[prefix]}"
-                )
+            wrong = [p for p in {*got, *wanted} if p not in got or p not in wanted or _decoded(got[p]) != wanted[p]]
+            assert not wrong, self._explained(guest, wrong[0], got.get(wrong[0]), wanted.get(wrong[0]), len(wrong))
             assert guest.ends == guest.format.families, f"{guest.address} was told End-of-RIB of {guest.ends}"
         return True
+
+    def _explained(
+        self, guest: Guest, prefix: Network, got: bytes | None, wanted: Attributes | None, number: int
+    ) -> str:
+        """Say all that may help to find out why a guest has something else than it should."""
+        said = [f"{other.address} says {other.said[prefix]}" for other in self.crowd.guests if prefix in other.said]
+        lines = (
+            f"{number} wrong at {guest.address}: {prefix} is {None if got is None else _decoded(got)}, should be {wanted}",
+            f"{guest.open}, up for {time.monotonic() - guest.since:.1f} s, {self.neighbors[guest]}",
+            *said,
+            *(str(view) for view in self._asked(lambda: self.engine.routes(prefix))),
+            *(str(view) for view in self._sessions() if view.address == guest.address),
+            *[told for told in self.told if str(guest.address) in told or str(prefix) in told or "configure" in told][
+                -80:
+            ],
+        )
+        return "\n    ".join(lines)
 
     def _best_known(self, naive: NaiveRouteServer) -> bool:
         best: dict[Network, Any] = {}
@@ -638,6 +648,10 @@ class Soak:
         wrong = {p for p in {*best, *known} if best.get(p) != known.get(p)}
         assert not wrong, f"{len(wrong)}: {[(p, best.get(p), known.get(p)) for p in list(wrong)[:2]]}"
         return True
+
+
+def _texts(prefixes: list[Network]) -> str:
+    return " ".join(map(str, prefixes))
 
 
 def _address(number: int) -> Address:
@@ -675,7 +689,7 @@ def test_a_crowd_is_served_rightly_and_its_memory_is_given_back(
         try:
             soak.run(MINUTES * 60)
         except AssertionError as error:
-            steps = "\n  ".join(soak.told)
+            steps = "\n  ".join(list(soak.told)[-60:])
             log = "\n  ".join(soak.engine.complaints()[-20:])
             message = f"EDGEWAY_SEED={seed} EDGEWAY_MINUTES={MINUTES}: {error}\nthe last:\n  {steps}\nthe log:\n  {log}"
             raise AssertionError(message) from error
