@@ -155,8 +155,13 @@ class Choices:
         return partial(self._without, source)
 
     def forget(self, live: dict[Path, None], choices: Collection[Choice]) -> None:
-        """Keep only what is in use."""
+        """Keep only what is in use. A path and its choices know one another: of what goes, that is taken back."""
         kept = set(choices)
+        for choice in self._known.values():
+            if choice not in kept:
+                for path in choice.paths:
+                    if path not in live:
+                        path.choices = ()
         self._known = {key: choice for key, choice in self._known.items() if choice in kept}
         for path in live:
             if path.choices:

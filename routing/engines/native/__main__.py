@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import signal
 import sys
 import time
@@ -15,6 +14,7 @@ from routing.engines.native.core import Core
 from routing.engines.native.loop import Loop
 from routing.engines.native.privileges import account, give_up
 from routing.engines.native.service import Service
+from routing.engines.native.tidying import Tidying
 from routing.engines.speaker_text import Draft
 
 
@@ -23,7 +23,7 @@ def main() -> None:
     files, draft = Files.apart(Path(sys.argv[1])), Draft()
     speaker = files.speaker(draft)
     core = Core(speaker, time.monotonic(), files.established())
-    loop = Loop(core)
+    loop = Loop(core, quiet=Tidying(time.monotonic()).quiet)
     for address in speaker.listen:
         loop.listen(address, speaker.port)
     control = Control(core, listen(files.socket), draft)
@@ -33,8 +33,6 @@ def main() -> None:
     loop.serve(Service(core, control, files))
 
     signal.signal(signal.SIGTERM, lambda *_: loop.stop())
-    # Paths live long, and cycles are rare: the collector would only walk over them.
-    gc.set_threshold(200_000, 50, 100)
     loop.run()
 
 

@@ -29,6 +29,8 @@ from routing.engines.native.outbox import Buffer
 BGP_PORT = 179
 #: Octets read from one socket at once, and from all in one turn.
 READ, TURN = 1 << 18, 1 << 21
+#: So much of a turn's budget is left when little was read.
+QUIET = TURN - (1 << 14)
 #: Octets that may wait for a neighbour before it falls behind.
 HIGH = 16 << 20
 #: How long an opening connection may leave octets unacknowledged, milliseconds; RFC 4271's own timer takes four minutes.
@@ -84,9 +86,14 @@ class Wire:
 class Loop:
     """All connections of one speaker."""
 
-    def __init__(self, core: Core, clock: Callable[[], float] = time.monotonic) -> None:
-        """Serve `core`; `listen` and `run` come next."""
-        self._core, self._clock = core, clock
+    def __init__(
+        self,
+        core: Core,
+        clock: Callable[[], float] = time.monotonic,
+        quiet: Callable[[float], None] = lambda now: None,  # noqa: ARG005 - nothing to do
+    ) -> None:
+        """Serve `core`, and call `quiet` after turns that brought little; `listen` and `run` come next."""
+        self._core, self._clock, self._quiet = core, clock, quiet
         self._epoll = select.epoll()
         self._listeners: dict[int, socket.socket] = {}
         self._wires: dict[int, Wire] = {}
@@ -145,6 +152,8 @@ class Loop:
             self._core.tick(now)
         more = self._side is not None and self._side.work()
         self._settle(now)
+        if left > QUIET and not more:
+            self._quiet(now)
         if self._side is not None:
             self._side.settled(now)
             self._watch(self._side.filenos())
