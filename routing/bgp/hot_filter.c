@@ -1,6 +1,8 @@
 /* PrefixFilter: the C form of the one in nlri.py. */
 #include "hot.h"
 
+#include <endian.h>
+
 /* The first 128 bits of an address, as two numbers so that a mask is a shift. IPv4 addresses stand at the top. */
 struct address {
     uint64_t high, low;
@@ -27,19 +29,15 @@ typedef struct {
     struct index index;   /* the first rule of each network */
     unsigned stage_count;
     struct stage stages[129];
+    bool heads[256]; /* whether any network holds addresses that begin with this octet */
 } Filter;
 
 static struct address read_address(const uint8_t *prefix)
 {
-    uint8_t octets[16] = {0};
-    struct address address = {0, 0};
+    uint64_t halves[2] = {0, 0};
 
-    memcpy(octets, prefix + 1, (*prefix + 7U) / 8U);
-    for (int at = 0; at < 8; at++) {
-        address.high = address.high << 8 | octets[at];
-        address.low = address.low << 8 | octets[at + 8];
-    }
-    return address;
+    memcpy(halves, prefix + 1, (*prefix + 7U) / 8U);
+    return (struct address){be64toh(halves[0]), be64toh(halves[1])};
 }
 
 static inline struct address masked(struct address address, unsigned length)
@@ -126,6 +124,8 @@ static bool index_rules(Filter *self)
         const struct rule *rule = self->rules + at;
 
         add_to_stage(self, rule);
+        for (unsigned head = 0; head < (rule->length < 8 ? 256U >> rule->length : 1U); head++)
+            self->heads[(rule->network.high >> 56) + head] = true;
         self->everything |= rule->length == 0 && rule->shortest <= 0 && rule->longest >= (int)self->width;
         if (at > 0 && same_network(rule - 1, rule->network, rule->length))
             continue;
@@ -205,9 +205,12 @@ static bool network_covers(const Filter *self, struct address network, unsigned 
 
 static bool covers(const Filter *self, const uint8_t *prefix)
 {
-    struct address address = read_address(prefix);
+    struct address address;
     int wanted = *prefix;
 
+    if (!self->heads[wanted ? prefix[1] : 0])
+        return false;
+    address = read_address(prefix);
     for (unsigned at = 0; at < self->stage_count && self->stages[at].length <= wanted; at++) {
         const struct stage *stage = self->stages + at;
 

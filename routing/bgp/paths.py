@@ -148,7 +148,7 @@ class Choices:
 
     def setting(self, path: Path) -> Callable[[Label | None], Label | None]:
         """Return the step that puts this path in the place of its source's."""
-        return partial(self._with, path)
+        return partial(self.put, path)
 
     def removing(self, source: Peer | None) -> Callable[[Label | None], Label | None]:
         """Return the step that takes a source's path away."""
@@ -167,7 +167,8 @@ class Choices:
             if path.choices:
                 path.choices = [choice for choice in path.choices if choice in kept]
 
-    def _with(self, path: Path, label: Label | None) -> Label:
+    def put(self, path: Path, label: Label | None) -> Label:
+        """Return the label with this path in the place of its source's."""
         if label is None or label.source is path.source:
             return path
         return self._of((*(other for other in label.paths if other.source is not path.source), path))

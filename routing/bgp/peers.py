@@ -25,6 +25,7 @@ _UNICAST = frozenset(range(1, 224)) - {127}
 
 
 _UNLIMITED = 1 << 62
+_HOPS = 1 << 10
 
 
 #: AS numbers of a path and next hop, of `scan`.
@@ -42,8 +43,8 @@ class Judge:
         self._own = speaker.asn
         self._forbidden = frozenset((*policy.forbidden_as, 0))
         self._longest = policy.max_path_length
-        self._any_hop = not policy.next_hops
-        self._hops: dict[bytes, bool] = {}
+        #: Next hops that were found to be hosts and allowed.
+        self.hops: set[bytes] = set()
         self._filters = {
             family: (prefix_filter(policy.never, family), prefix_filter(policy.accept, family)) for family in Family
         }
@@ -59,7 +60,7 @@ class Judge:
             return Reason.AS_LOOP
         if len(asns) > self._longest:
             return Reason.PATH_TOO_LONG
-        return None if self._any_hop or self._may_name(next_hop) else Reason.NEXT_HOP
+        return None if next_hop in self.hops or self._may_name(next_hop) else Reason.NEXT_HOP
 
     def attributes(self, attributes: Attributes) -> Reason | None:
         """Judge any attribute set."""
@@ -79,14 +80,12 @@ class Judge:
         return [(reason, part) for reason, part in verdicts if part]
 
     def _may_name(self, next_hop: bytes) -> bool:
-        found = self._hops.get(next_hop)
-        if found is None:
-            hop = ip_address(next_hop)
-            found = any(hop in network for network in self._check.neighbor.imports.next_hops)
-            # As many as the neighbour likes to name: what is refused is not kept.
-            if found:
-                self._hops[next_hop] = found
-        return found
+        hop, allowed = ip_address(next_hop), self._check.neighbor.imports.next_hops
+        may = not allowed or any(hop in network for network in allowed)
+        # As many as the neighbour likes to name: what is refused is not kept, and of the others not too many.
+        if may and is_host(next_hop) and len(self.hops) < _HOPS:
+            self.hops.add(next_hop)
+        return may
 
 
 class Peer:
@@ -140,11 +139,21 @@ class Peer:
         `ours` are the AS numbers of our neighbours.
         """
         found = self.paths.get(octets)
-        if found is None:
-            facts = scan(octets, self.internal)
-            if facts is None or not is_host(facts[1]):
-                return None
-            found = self.paths[octets] = self._judged(octets, facts, ours)
+        if found is not None:
+            return found
+        facts = scan(octets, self.internal)
+        if facts is None:
+            return None
+        asns, next_hop = facts
+        if next_hop not in self.judge.hops and not is_host(next_hop):
+            return None
+        if self.internal:
+            found = self._judged(octets, facts, ours)
+        else:
+            avoid = ours.intersection(asns)
+            avoid = _named.get(avoid) or named(ours, asns)
+            found = Path(self, octets, next_hop, self.judge.ordinary(asns, next_hop), avoid)
+        self.paths[octets] = found
         return found
 
     def path(self, octets: bytes, ours: frozenset[int]) -> Path:

@@ -9,6 +9,7 @@ End-of-RIB, or their time is over.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 from routing.bgp.hot import PrefixTable, count
 from routing.bgp.nlri import WIDTHS
@@ -44,7 +45,12 @@ class Tables:
         self._made += 1
         # No more prefixes than octets: that is enough where the limit is far.
         if path.reason is None and peer.accepted + len(nlri) <= peer.room and peer.judge.accepts(family, nlri):
-            self._say(peer, family, path, nlri)
+            for before, _, number in self.of[family].relabel(nlri, partial(self._choices.put, path)):
+                if before is None:
+                    peer.received += number
+                    peer.accepted += number
+                else:
+                    self._count(peer, path_of(before, peer), path, number)
         else:
             self._announce(peer, family, path, nlri)
         if peer.waiting:
@@ -176,11 +182,7 @@ class Tables:
 
     def _say(self, peer: Peer, family: Family, path: Path, nlri: bytes) -> None:
         for before, _, number in self.of[family].relabel(nlri, self._choices.setting(path)):
-            if before is None and path.reason is None:
-                peer.received += number
-                peer.accepted += number
-            else:
-                self._count(peer, path_of(before, peer), path, number)
+            self._count(peer, path_of(before, peer), path, number)
 
     @staticmethod
     def _count(peer: Peer, old: Path | None, new: Path | None, number: int) -> None:
