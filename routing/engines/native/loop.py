@@ -37,7 +37,11 @@ HIGH = 16 << 20
 SILENCE = 30_000
 #: Buffers for one system call; the kernel takes 1024.
 GATHER = 128
-EVENTS = 256
+#: Events of one turn: more than there are connections.
+EVENTS = 4096
+#: Connections accepted in one turn, and seconds without accepting any when there is no room for another one.
+ACCEPTS, PAUSE = 256, 1.0
+_FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _FREEBIND = {socket.AF_INET: (socket.IPPROTO_IP, 15), socket.AF_INET6: (socket.IPPROTO_IPV6, 78)}
 _IN, _OUT = select.EPOLLIN, select.EPOLLOUT
 _BROKEN = select.EPOLLHUP | select.EPOLLERR
@@ -99,7 +103,10 @@ class Loop:
         self._wires: dict[int, Wire] = {}
         self._numbered: dict[int, Wire] = {}
         self._number = count()
+        self._dialling: dict[Address, Wire] = {}
         self._fresh: dict[Wire, None] = {}
+        self._late: dict[int, int] = {}
+        self._deaf_until: float | None = None
         self._side: Side | None = None
         self._watched: dict[int, int] = {}
         self._stopped = False
@@ -141,12 +148,9 @@ class Loop:
         """Wait for something at most so long, seconds (-1: for ever), and serve it; tell whether work is left."""
         ready = self._epoll.poll(timeout, EVENTS)
         now = self._clock()
-        left = TURN
-        for fileno, events in ready:
-            # What is left over is reported again, behind others.
-            if left <= 0:
-                break
-            left -= self._ready(fileno, events, now)
+        left = self._serve(ready, now)
+        if self._deaf_until is not None and self._deaf_until <= now:
+            self._hark(None)
         due = self._core.deadline()
         if due is not None and due <= now:
             self._core.tick(now)
@@ -169,9 +173,25 @@ class Loop:
         os.close(self._woken)
 
     def _patience(self) -> float:
-        times = (self._core.deadline(), None if self._side is None else self._side.deadline())
+        times = (self._core.deadline(), None if self._side is None else self._side.deadline(), self._deaf_until)
         due = min((time for time in times if time is not None), default=None)
         return -1 if due is None else max(0.0, due - self._clock())
+
+    def _serve(self, ready: list[tuple[int, int]], now: float) -> int:
+        """Serve descriptors up to a budget; return what is left of that.
+
+        The kernel reports in the same order again: who had to wait is served first in the next turn.
+        """
+        if self._late:
+            ready.sort(key=lambda event: self._late.get(event[0], EVENTS))
+        left, served = TURN, 0
+        for fileno, events in ready:
+            if left <= 0:
+                break
+            left -= self._ready(fileno, events, now)
+            served += 1
+        self._late = {fileno: place for place, (fileno, _) in enumerate(ready[served:])}
+        return left
 
     def _ready(self, fileno: int, events: int, now: float) -> int:
         """Serve one descriptor; return how many octets were read."""
@@ -194,39 +214,45 @@ class Loop:
     # -- in
 
     def _accept(self, listener: socket.socket, now: float) -> None:
-        while True:
+        for _ in range(ACCEPTS):
             try:
                 accepted, remote = listener.accept()
+            except BlockingIOError:
+                return
             except OSError as error:
-                # Too many descriptors, or the connection is gone: the others are served on.
-                if error.errno in (errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                if error.errno in _FULL:
+                    # It stays ready, and would keep us from sleeping.
+                    log("cannot-accept", error=error.strerror)
+                    self._hark(now + PAUSE)
                     return
+                # That connection is gone already.
                 continue
             wire = self._wire(accepted, ip_address(remote[0].partition("%")[0]))
             self._add(wire, _IN)
             if not self._core.accepted(wire.number, wire.address, _local(accepted), now):
                 self._drop(wire)
 
+    def _hark(self, deaf_until: float | None) -> None:
+        """Accept connections, or none for a while."""
+        self._deaf_until = deaf_until
+        for listener in self._listeners.values():
+            self._epoll.modify(listener, _IN if deaf_until is None else 0)
+
     def _dial(self, dial: Dial, now: float) -> None:
-        family = _family(dial.address)
-        made = socket.socket(family, socket.SOCK_STREAM)
-        made.setblocking(False)  # noqa: FBT003 - as the library has it
+        late = self._dialling.pop(dial.address, None)
+        if late is not None:
+            self._drop(late)
         try:
-            if dial.local is not None:
-                made.setsockopt(*_FREEBIND[family], 1)
-                made.bind((str(dial.local), 0))
-            code = made.connect_ex((str(dial.address), BGP_PORT))
+            made = _connecting(dial)
         except OSError as error:
-            code = error.errno or errno.EINVAL
-        if code not in (0, errno.EINPROGRESS):
-            made.close()
-            self._core.connect_failed(dial.address, os.strerror(code), now)
+            self._core.connect_failed(dial.address, os.strerror(error.errno or errno.EINVAL), now)
             return
-        wire = self._wire(made, dial.address)
+        wire = self._dialling[dial.address] = self._wire(made, dial.address)
         wire.dialling = True
         self._add(wire, _OUT)
 
     def _dialled(self, wire: Wire, now: float) -> None:
+        del self._dialling[wire.address]
         code = wire.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             self._drop(wire)
@@ -254,6 +280,13 @@ class Loop:
             if wire.number in self._numbered:
                 self._lost(wire, now)
         return len(data)
+
+    def _drain(self, wire: Wire, now: float) -> None:
+        """Take in what a neighbour said before its connection broke: perhaps the NOTIFICATION that says why."""
+        while wire.number in self._numbered and self._read(wire, now):
+            pass
+        if wire.number in self._numbered:
+            self._lost(wire, now)
 
     # -- out
 
@@ -293,7 +326,7 @@ class Loop:
         except BlockingIOError:
             pass
         except OSError:
-            self._lost(wire, now)
+            self._drain(wire, now)
             return
         if wire.armed or wire.waiting:
             self._core.written(wire.number, before - wire.size, now, waiting=bool(wire.waiting))
@@ -373,6 +406,23 @@ class Loop:
 
 def _family(address: Address) -> socket.AddressFamily:
     return socket.AF_INET if address.version == 4 else socket.AF_INET6  # noqa: PLR2004 - IP version
+
+
+def _connecting(dial: Dial) -> socket.socket:
+    """Return a socket that begins to connect; OSError if there is none, or no way."""
+    family = _family(dial.address)
+    made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        if dial.local is not None:
+            made.setsockopt(*_FREEBIND[family], 1)
+            made.bind((str(dial.local), 0))
+        code = made.connect_ex((str(dial.address), BGP_PORT))
+    except OSError as error:
+        code = error.errno or errno.EINVAL
+    if code in (0, errno.EINPROGRESS):
+        return made
+    made.close()
+    raise OSError(code, os.strerror(code))
 
 
 def _local(connected: socket.socket) -> Address:
