@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: The box under measurement, and its neighbours at the other end of the wire: A and B take over from each other.
 BOX, A, B, C = "10.255.0.1", "10.255.1.1", "10.255.1.2", "10.255.1.3"
+#: The same for IPv6.
+BOX6, A6, B6, C6 = "fd00:255::1", "fd00:255::1:1", "fd00:255::1:2", "fd00:255::1:3"
 WIRE, FEEDER = "w0", Namespace("feeder")
 _TICK = os.sysconf("SC_CLK_TCK")
 #: A process is done when it has not computed for so long; the last time it did is the end.
@@ -73,9 +75,9 @@ class Place:
             child.kill()
             child.wait()
 
-    def routes(self, *words: str) -> int:
+    def routes(self, *words: str, version: int = 4) -> int:
         """Count what `ip route show` lists."""
-        return self.run("ip", "-4", "route", "show", *words).count("\n")
+        return self.run("ip", f"-{version}", "route", "show", *words).count("\n")
 
 
 @contextlib.contextmanager
@@ -113,9 +115,10 @@ def _wire(made: Place) -> None:
         "ip", "link", "add", WIRE, "type", "veth", "peer", "name", "w1", "netns", str(made.namespaces.path(FEEDER))
     )
     made.run("ip", "address", "add", f"{BOX}/16", "dev", WIRE)
+    made.run("ip", "address", "add", f"{BOX6}/64", "dev", WIRE, "nodad")
     made.run("ip", "link", "set", WIRE, "up")
-    for address in (A, B, C):
-        made.run("ip", "address", "add", f"{address}/16", "dev", "w1", ns=FEEDER)
+    for address in (f"{A}/16", f"{B}/16", f"{C}/16", f"{A6}/64", f"{B6}/64", f"{C6}/64"):
+        made.run("ip", "address", "add", address, "dev", "w1", *(("nodad",) if ":" in address else ()), ns=FEEDER)
     made.run("ip", "link", "set", "w1", "up", ns=FEEDER)
 
 
