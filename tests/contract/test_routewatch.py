@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from appliance.control.tasks import Tasks
 from appliance.model.facts import HOST
 from appliance.model.marks import PROTO_BGP, PROTO_BOX
 from tests.contract.boxes import reach
-from tests.contract.roads import ONE, RED, SIX, FakeRoads, RealRoads, Roads, many, route
+from tests.contract.roads import ONE, OTHER, RED, SIX, FakeRoads, RealRoads, Roads, many, route
+from tests.support.waiting import eventually_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -50,6 +52,31 @@ async def test_a_lost_carrier_is_told(roads: Roads) -> None:
         for up in (False, True):
             await asyncio.to_thread(roads.carrier, HOST, "a0", up=up)
             assert await heard(reasons)
+
+
+async def test_whoever_follows_what_is_told_has_everything_back(roads: Roads) -> None:
+    """Also what was never out of the kernel: a group that lost a way has both again."""
+    port, tasks = roads.port(), Tasks()
+    wanted = {
+        *many(5, ONE),
+        route("2001:db8::/32", SIX),
+        route("203.0.113.0/24", OTHER),
+        route("192.0.2.0/24", ONE, OTHER),
+    }
+    left = {route("203.0.113.0/24", OTHER), route("192.0.2.0/24", OTHER)}
+
+    async def follow() -> None:
+        async for _ in port.watch():
+            reach(port, wanted)
+            await asyncio.sleep(0.01)  # a pace, as the daemon has one: the port in memory hears itself
+
+    tasks.start("follow", follow)
+    try:
+        for up, there in ((True, wanted), (False, left), (True, wanted)):
+            await asyncio.to_thread(roads.carrier, HOST, "a0", up=up)
+            await eventually_async(lambda there=there: roads.port().read() == there, what=f"it is so with {up=}")  # type: ignore[misc]
+    finally:
+        await tasks.stop()
 
 
 @pytest.mark.kernel
