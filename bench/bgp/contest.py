@@ -17,8 +17,8 @@ from bench.bgp.inbox import Inbox, span
 from bench.bgp.tables import Table
 from bench.bgp.tester import Failed, Session, Tester
 
-#: How long one waits, for a phase and for all sessions.
-WITHIN, CONNECTED = 120.0, 240.0
+#: How long one waits for all sessions.
+CONNECTED: Final = 240.0
 #: A server rests when it has computed less than so much in each look for so long; it need not rest for ever.
 _NOISE, _QUIET, _LOOK, _MOST = 0.0005, 0.5, 0.02, 10.0
 
@@ -85,7 +85,7 @@ class Contest:
             done = spent
 
     def phase(
-        self, what: str, words: Mapping[Session, bytes], goals: Mapping[Session, Goal], within: float = WITHIN
+        self, what: str, words: Mapping[Session, bytes], goals: Mapping[Session, Goal], within: float = 0.0
     ) -> Phase:
         """Say something, wait until everybody knows who should."""
         for session in self.sessions:
@@ -95,7 +95,7 @@ class Contest:
         for session, octets in words.items():
             self.tester.send(session, octets)
         waiting = list(goals)
-        self.tester.until(lambda: _all_reached(waiting), within, what)
+        self.tester.until(lambda: _all_reached(waiting), within or self.dut.within, what)
         ended = max(session.inbox.reached or begun for session in goals)
         self.settle()
         return Phase(

@@ -31,11 +31,16 @@ class Command:
 
 
 class Dut(ABC):
-    """One of them; `most` is how many deliveries (prefix times receiver) one can wait for, or has the memory for."""
+    """One of them.
+
+    `most` is how many deliveries (prefix times receiver) one can wait for or has the memory for; `within` is how many
+    seconds a phase may take.
+    """
 
     name: ClassVar[str]
     lacks: ClassVar[frozenset[Lack]] = frozenset()
     most: ClassVar[int] = 300_000_000
+    within: ClassVar[float] = 120.0
 
     @abstractmethod
     def available(self) -> bool:

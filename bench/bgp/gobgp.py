@@ -20,6 +20,7 @@ class GoBgp(Dut):
     name = "GoBGP"
     lacks = frozenset({Lack.HIDDEN, Lack.RELOAD})
     most = 1_000_000
+    within = 400.0
 
     def available(self) -> bool:
         """Tell whether it is installed."""

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 SERVER, CLIENTS = Namespace("server"), Namespace("clients")
 _WIRE, _END, _MAC = "w0", "w1", "02:00:00:00:00:01"
-_WITHIN, _LOOK, _FILES = 30.0, 0.02, 65536
+#: FRR reads the configuration of a hundred clients for a minute.
+_WITHIN, _LOOK, _FILES = 180.0, 0.02, 65536
 _GRACE: Final = 5.0
 
 

@@ -23,6 +23,8 @@ from routing.bgp.values import Family
 ALL, BACK, AGAIN = "all routes", "withdrawn", "announced again"
 _MEMORY: Final = 1.5
 _CYCLES: Final = 5
+#: Who needs so long for once is not asked again.
+_SLOW: Final = 2.0
 #: What churn may take.
 _CHURN: Final = Bounds(0.7, 0.7, _MEMORY)
 
@@ -73,7 +75,7 @@ def deliveries(at: Exchange, tables: Tables) -> int:
     return sum(len(table.prefixes) for table in tables.values()) * (len(at.clients) - 1)
 
 
-def announce(made: Contest, tables: Tables, hidden: Mapping[int, int] | None = None, within: float = 120.0) -> Phase:
+def announce(made: Contest, tables: Tables, hidden: Mapping[int, int] | None = None, within: float = 0.0) -> Phase:
     """Have everybody announce, and wait until everybody has what is not its own; so many octets are hidden from some."""
     total = sum(table.octets for table in tables.values())
     words = {made.sessions[number]: table.ended() for number, table in tables.items()}
@@ -93,6 +95,8 @@ def churn(made: Contest, tables: Tables, cycles: int) -> dict[str, list[Phase]]:
     for _ in range(cycles):
         found[BACK].append(made.phase(BACK, {first: withdrawn}, dict.fromkeys(others, (0, table.octets))))
         found[AGAIN].append(made.phase(AGAIN, {first: announced}, dict.fromkeys(others, (table.octets, 0))))
+        if found[BACK][-1].seconds + found[AGAIN][-1].seconds > _SLOW:
+            break
     return found
 
 
