@@ -125,8 +125,13 @@ class Core:
         """Take note that a connection is gone."""
         address = self._addresses.pop(connection, None)
         if address is not None:
-            self.peerings[address].disconnected(connection, now)
+            peering = self.peerings[address]
+            peering.disconnected(connection, now)
             self._follow(address, now)
+            if self._carriers.get(address) == connection:
+                # We failed on what came over it; the end of the session came behind that, and was lost.
+                self._down(address, Down(graceful=False, detail=""), now)
+                self._moved(address, peering.state, peering.detail)
 
     def written(self, connection: int, octets: int, now: float, *, waiting: bool) -> None:
         """Take note of how much a slow connection took, and whether more waits (RFC 9687)."""

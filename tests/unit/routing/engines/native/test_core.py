@@ -6,6 +6,7 @@ from ipaddress import IPv6Address, ip_network
 import pytest
 
 from routing.bgp.hot import announce
+from routing.bgp.intake import Intake
 from routing.bgp.messages import (
     KEEPALIVE,
     KEEPALIVE_MESSAGE,
@@ -262,6 +263,33 @@ def test_a_malformed_update_ends_its_session_alone() -> None:
     assert "Malformed Attribute List" in talk.detail(1)
     assert talk.ears[third].table == dict.fromkeys(P[2:4], attributes(2))
     assert talk.core.server.established() == (at(2), at(3))
+
+
+@pytest.mark.parametrize(
+    "last", [b"", encode_notification(Notify(6, 2)), BROKEN], ids=["nothing", "farewell", "broken"]
+)
+def test_a_session_on_which_we_fail_is_over_with_its_connection(monkeypatch: pytest.MonkeyPatch, last: bytes) -> None:
+    """Whatever came behind what we failed on; its routes are not kept for ever."""
+    talk = parley(1, 2)
+    first, second = talk.up(1, restart=HELPED), talk.up(2, hold_time=0)
+    talk.say(first, announcement(attributes(1), P[:2]), ends())
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Intake, "take", fail)
+        with pytest.raises(ZeroDivisionError):
+            talk.put(first, announcement(attributes(1), P[2:3]), last)
+    talk.lose(first)
+    assert talk.core.server.established() == (at(2),)
+    talk.wait(STALE_TIME)
+    assert talk.ears[second].table == {}
+    assert talk.core.since == {at(2): 0}
+    assert states(talk, 1)[-1] == ACTIVE
+    again = talk.up(1)
+    talk.say(again, announcement(attributes(1), P[:1]))
+    assert talk.ears[second].table == {P[0]: attributes(1)}
 
 
 def test_too_many_prefixes_end_no_session() -> None:
