@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import sys
 import time
@@ -20,6 +21,9 @@ from routing.engines.speaker_text import Draft
 
 def main() -> None:
     """Bind, give up root, serve until told to end."""
+    # A descriptor for each neighbour: what is given by default is enough for a thousand.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     files, draft = Files.apart(Path(sys.argv[1])), Draft()
     speaker = files.speaker(draft)
     core = Core(speaker, time.monotonic(), files.established())
