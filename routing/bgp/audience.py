@@ -41,8 +41,8 @@ class Audience:
         self._exporter, self._transparent = exporter, exporter.transparent
         self._by_asn: dict[int, dict[Peer, None]] = {}
         self._by_router_id: dict[IPv4Address, dict[Peer, None]] = {}
-        self._concern: dict[tuple[Peer | None, frozenset[int]], tuple[Peer, ...]] = {}
-        self._hops = {family: treatment.next_hop_lengths(family) for family in treatment.families}
+        self.concern: dict[tuple[Peer | None, frozenset[int]], tuple[Peer, ...]] = {}
+        self.hops = {family: treatment.next_hop_lengths(family) for family in treatment.families}
 
     def add(self, peers: Iterable[Peer]) -> None:
         """Take neighbours in."""
@@ -62,7 +62,7 @@ class Audience:
 
     def _changed(self) -> None:
         self.roster = tuple(self.members)
-        self._concern = {}
+        self.concern = {}
 
     def said(self, label: Label | None, family: Family) -> bytes | None:
         """Return what a member is told from whom no path is withheld: attributes, None if nothing."""
@@ -70,7 +70,7 @@ class Audience:
             return None
         if label.__class__ is Path and self._transparent and label.source is not None:
             # What nearly every label of a route server is.
-            return label.octets if label.reason is None and len(label.next_hop) in self._hops[family] else None
+            return label.octets if label.reason is None and len(label.next_hop) in self.hops[family] else None
         return self._best(self._exporter.candidates(label.ranked), family, total=label.total)
 
     def said_to(self, peer: Peer, label: Label | None, family: Family) -> bytes | None:
@@ -95,11 +95,11 @@ class Audience:
         if not self._transparent:
             return tuple(self._withheld_from(path))
         key = path.source, path.avoid
-        found = self._concern.get(key)
+        found = self.concern.get(key)
         if found is None:
-            if len(self._concern) >= _CONCERNS:  # a neighbour can think of any number of sets
-                self._concern = {}
-            found = self._concern[key] = tuple(self._withheld_from(path))
+            if len(self.concern) >= _CONCERNS:  # a neighbour can think of any number of sets
+                self.concern = {}
+            found = self.concern[key] = tuple(self._withheld_from(path))
         return found
 
     def _withheld_from(self, path: Path) -> dict[Peer, None]:
@@ -123,7 +123,7 @@ class Audience:
     def _octets(self, path: Path, family: Family) -> bytes | None:
         """Return a path's attributes as they are said here; None: there is no saying it."""
         if self._transparent and path.source is not None:
-            return path.octets if len(path.next_hop) in self._hops[family] else None
+            return path.octets if len(path.next_hop) in self.hops[family] else None
         if path.sent is None:
             path.sent = {}
         key = (self.treatment, family)

@@ -18,11 +18,11 @@ from routing.bgp.filters import ExportFilter
 from routing.bgp.hot import PrefixFilter, PrefixTable
 from routing.bgp.hot import count as _count
 from routing.bgp.nlri import WIDTHS, each
+from routing.bgp.paths import Label, Path
 from routing.bgp.values import Family
 
 if TYPE_CHECKING:
     from routing.bgp.export import Exporter, Treatment
-    from routing.bgp.paths import Label
     from routing.bgp.peers import Peer
     from routing.bgp.tables import Change, Tables
     from routing.bgp.update import Format
@@ -114,9 +114,8 @@ class Audiences:
             if audience.members and family in audience.treatment.families
         ]
         for change in changes:
-            nlri = change[2]
             for audience, allowed in audiences:
-                part = allowed(family, nlri)
+                part = allowed(family, change[2])
                 if part:
                     self._tell(sends, audience, family, change, part)
             for missed in self._behind.values():
@@ -233,6 +232,9 @@ class Audiences:
 
     def _tell(self, sends: list[Send], audience: Audience, family: Family, change: Change, part: bytes) -> None:
         before, after, nlri, number = change
+        if before is None and self._exporter.transparent and isinstance(after, Path) and after.source is not None:
+            self._tell_new(sends, audience, family, after, (part, number if part is nlri else _count(part)))
+            return
         # A reflector's marks are those of the neighbour that taught it, which may be another router now.
         if before is not None and after is not None and self._exporter.transparent and before.same(after):
             return
@@ -247,8 +249,25 @@ class Audiences:
         audience.told += difference
         for peer in concerned:
             self._places[peer].extra -= difference
-            if before is not None or after.source is not peer:  # type: ignore[union-attr] # one of them is a label
-                self._tell_one(sends, audience, peer, family, (before, after, part, number))
+            self._tell_one(sends, audience, peer, family, (before, after, part, number))
+
+    def _tell_new(
+        self, sends: list[Send], audience: Audience, family: Family, path: Path, prefixes: tuple[bytes, int]
+    ) -> None:
+        """Tell an audience of the one path to prefixes that had none: most of what a route server says, so in one piece."""
+        if path.reason is not None or len(path.next_hop) not in audience.hops[family]:
+            return
+        nlri, number = prefixes
+        concerned = audience.concern.get((path.source, path.avoid))
+        if concerned is None:
+            concerned = audience.concerned(None, path)
+        if len(concerned) < len(audience.roster):
+            sends.append(Send(audience.roster, concerned, family, path.octets, nlri, audience.format))
+        audience.told += number
+        for peer in concerned:
+            self._places[peer].extra -= number
+            if peer is not path.source:
+                self._tell_one(sends, audience, peer, family, (None, path, nlri, number))
 
     def _tell_one(self, sends: list[Send], audience: Audience, peer: Peer, family: Family, change: Change) -> None:
         before, after, nlri, number = change
