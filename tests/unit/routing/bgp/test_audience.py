@@ -141,7 +141,7 @@ def test_no_more_is_remembered_of_who_is_concerned_than_so_much(monkeypatch: pyt
     listeners = audience(Mode.TRANSPARENT, ONE, TWO, THREE)
     for number in range(2, 9):
         assert ONE in listeners.concerned(None, path(ONE, US + number))
-    assert len(listeners._concern) <= 2
+    assert len(listeners.concern) <= 2
 
 
 def test_a_router_tells_its_best_path_with_its_own_attributes() -> None:
