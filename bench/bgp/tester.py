@@ -25,8 +25,12 @@ if TYPE_CHECKING:
 
 _CHUNK: Final = 1 << 18
 _AGAIN, _ALIVE_EVERY, _GLANCE = 0.5, 30.0, 0.02
+#: Who has no session after so long begins anew: a full queue of a server lets connections hang for a minute.
+_PATIENCE: Final = 8.0
 #: What is read and not looked at yet may fill so much memory.
-_MOST_PENDING: Final = 256 << 20
+_MOST_PENDING: Final = 1 << 30
+#: A server that has said nothing for so long will not be held up by looking.
+_PAUSE: Final = 0.002
 _BROKEN: Final = select.EPOLLHUP | select.EPOLLERR
 
 
@@ -69,6 +73,7 @@ class Tester:
         self._server = str(server)
         self._epoll = select.epoll()
         self._by_fd: dict[int, Session] = {}
+        self._room = memoryview(bytearray(_CHUNK))
         self._pending = 0
         self._alive = time.monotonic() + _ALIVE_EVERY
         self._lost: list[str] = []
@@ -82,6 +87,8 @@ class Tester:
             if now - begun > within:
                 raise Failed(f"{len(waiting)} of {len(self.sessions)} sessions are not established after {within:g} s")
             for session in waiting:
+                if session.state is not State.IDLE and now >= session.again:
+                    self._drop(session, "hangs")
                 if session.state is State.IDLE and now >= session.again:
                     self._dial(session)
             self.poll(_GLANCE)
@@ -120,8 +127,8 @@ class Tester:
             self.poll(min(left, _GLANCE))
 
     def poll(self, timeout: float) -> None:
-        """Read what is there; look at it when that is all; then wait for more."""
-        events = self._epoll.poll(0)
+        """Read what is there; look at it when that is all, for now; then wait for more."""
+        events = self._epoll.poll(_PAUSE)
         if not events:
             self._look()
             events = self._epoll.poll(timeout)
@@ -157,6 +164,7 @@ class Tester:
         made.bind((str(session.client.address), 0))
         made.connect_ex((self._server, PORT))
         session.socket, session.state, session.pending = made, State.CONNECT, []
+        session.again = time.monotonic() + _PATIENCE
         self._by_fd[made.fileno()] = session
         self._epoll.register(made.fileno(), select.EPOLLOUT)
 
@@ -171,7 +179,7 @@ class Tester:
 
     def _read(self, session: Session, source: socket.socket) -> None:
         try:
-            data = source.recv(_CHUNK)
+            data = bytes(self._room[: source.recv_into(self._room)])
         except BlockingIOError:
             return
         except OSError as error:
