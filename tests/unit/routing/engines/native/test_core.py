@@ -31,6 +31,7 @@ V4, V6 = Family.IPV4, Family.IPV6
 P = [ip_network(f"10.0.{n}.0/24") for n in range(8)]
 SIX = ip_network("2001:db8:1::/48")
 BROKEN = message(2, b"\0\0\0\xff")  # the attributes end behind the message
+NO_PREFIX = message(2, b"\0\x06\x21\x0a\0\0\0\0" + b"\0\0")  # 33 bits
 UP, ACTIVE = SessionState.ESTABLISHED, SessionState.ACTIVE
 STALE_TIME = 120
 
@@ -142,6 +143,7 @@ def test_what_comes_after_the_end_is_nobodys() -> None:
     talk.core.disconnected(first, 0)
     assert talk.settle() == []
     assert talk.ears[second].told == []
+    assert first not in talk.core._addresses
 
 
 def test_a_last_word_is_the_last() -> None:
@@ -171,6 +173,19 @@ def test_a_neighbour_that_comes_again_has_one_session() -> None:
     assert len(talk.ears[old].buffers) == heard
     assert talk.ears[other].table == {P[0]: attributes(1), P[1]: attributes(1)}
     assert talk.core.server.established() == (at(2), at(1))
+
+
+def test_what_was_for_the_session_before_is_not_for_this_one() -> None:
+    """Both within one turn: the new one is told everything, once."""
+    talk = parley(1, 2)
+    talk.up(1, restart=HELPED)
+    other = talk.up(2)
+    new = talk.connect(1, restart=replace(HELPED, restarting=True))
+    assert new is not None
+    talk.put(other, announcement(attributes(2), P[:1]))
+    talk.put(new, encode_open(talk.ears[new].said), KEEPALIVE_MESSAGE)
+    talk.settle()
+    assert talk.ears[new].told == [(P[0], attributes(2))]
 
 
 # -- routes
@@ -250,17 +265,18 @@ def test_each_is_written_to_as_it_reads(four_octet: bool) -> None:
     assert P[0] not in talk.ears[third].table
 
 
-def test_a_malformed_update_ends_its_session_alone() -> None:
+@pytest.mark.parametrize(("bad", "subcode"), [(BROKEN, 1), (NO_PREFIX, 10)], ids=["lengths", "prefix"])
+def test_a_malformed_update_ends_its_session_alone(bad: bytes, subcode: int) -> None:
     """RFC 7606 leaves nothing else here: a NOTIFICATION, its routes are gone, and the others go on."""
     talk = parley(1, 2, 3)
     first, second, third = (talk.up(number) for number in (1, 2, 3))
     talk.say(first, announcement(attributes(1), P[:2]))
     talk.say(second, announcement(attributes(2), P[2:4]))
-    talk.say(first, announcement(attributes(1), P[4:5]), BROKEN)
+    talk.say(first, announcement(attributes(1), P[4:5]), bad)
     ear = talk.ears[first]
-    assert [(notify.code, notify.subcode) for notify in ear.notified] == [(3, 1)]
+    assert [(notify.code, notify.subcode) for notify in ear.notified] == [(3, subcode)]
     assert talk.hung == [first]
-    assert "Malformed Attribute List" in talk.detail(1)
+    assert "UPDATE Message Error" in talk.detail(1)
     assert talk.ears[third].table == dict.fromkeys(P[2:4], attributes(2))
     assert talk.core.server.established() == (at(2), at(3))
 
@@ -402,8 +418,10 @@ def test_only_the_connection_of_the_session_is_behind() -> None:
     talk.core.fall_behind(beside)
     talk.say(first, announcement(attributes(1), P[:1]))
     assert talk.ears[second].table == {P[0]: attributes(1)}
+    talk.core.fall_behind(second)
     talk.core.catch_up(beside)
-    assert talk.settle() == []
+    talk.say(first, announcement(attributes(1), P[1:2]))
+    assert talk.ears[second].table == {P[0]: attributes(1)}
 
 
 def test_a_session_that_starts_anew_is_not_behind() -> None:

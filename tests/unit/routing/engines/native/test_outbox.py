@@ -197,20 +197,21 @@ def test_a_change_is_written_once_for_all_audiences(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    ("first", "second"),
+    ("first", "other"),
     [
-        (send((ONE,), P[:1], None), send((ONE,), P[1:2], None)),
-        (send((ONE,), P[:1], attributes(1)), send((TWO,), P[:1], attributes(2))),
-        (send((ONE,), P[:1], attributes(1)), send((TWO,), P[:1], None)),
-        (send((ONE,), P[:1], attributes(1)), send((TWO,), P[:1], attributes(1), how=OLD)),
+        (send((ONE,), P[:1], None), {"nlri": pack(P[1:2])}),
+        (send((ONE,), P[:1], attributes(1)), {"octets": encode(attributes(2), V4)}),
+        (send((ONE,), P[:1], attributes(1)), {"octets": None}),
+        (send((ONE,), P[:1], attributes(1, 4200000000)), {"format": OLD}),
     ],
 )
-def test_another_change_is_written_for_itself(first: Send, second: Send) -> None:
+def test_another_change_is_written_for_itself(first: Send, other: dict[str, Any]) -> None:
     """Other prefixes, other attributes, a withdrawal, another format."""
+    second = first._replace(to=(TWO,), **other)
     both = written(first, second)
     apart = [written(first), written(second)]
-    for peer in both:
-        assert b"".join(both[peer]) == b"".join(data for each in apart for data in each.get(peer, []))
+    assert both == apart[0] | apart[1]
+    assert both[ONE] != both[TWO]
 
 
 def test_default_routes_of_both_families_are_withdrawn() -> None:

@@ -157,11 +157,12 @@ def test_a_full_disk_ends_no_session(bench: Bench, capsys: pytest.CaptureFixture
     bench.service.settled(10)
     assert "established-not-kept" in capsys.readouterr().err
     assert bench.service.deadline() == 10 + AGAIN
+    bench.core.come(2)
     bench.service.settled(11)
-    assert capsys.readouterr().err == ""
+    assert (bench.service.deadline(), capsys.readouterr().err) == (10 + AGAIN, "")
     bench.files.failing = None
     bench.service.settled(10 + AGAIN)
-    assert bench.kept() == (at(1),)
+    assert bench.kept() == (at(1), at(2))
     assert bench.service.deadline() is None
 
 
