@@ -193,6 +193,10 @@ class Peering:
                 self._expired(machine, event, now)
         self._settle(now)
 
+    def close(self) -> None:
+        """Nothing will happen here any more: what knows us lets go of us, for nothing else would free us."""
+        self._common.admit = _nobody
+
     def take(self) -> list[Effect]:
         """Return what is to be done, in order, since the last call."""
         effects, self._common.effects = self._common.effects, []
@@ -343,3 +347,7 @@ class Peering:
         if self._told != (self.state, self.detail):
             self._told = (self.state, self.detail)
             self._common.effects.append(Moved(*self._told))
+
+
+def _nobody(machine: Machine, agreement: Agreement, now: float) -> Admission:  # noqa: ARG001 - as `Common.admit` has it
+    return Admission.DUMPED

@@ -250,7 +250,7 @@ class RouteServer:
         if neighbor is None or neighbor.asn != peer.neighbor.asn:
             self.session_down(address, now, graceful=False)
             self.tables.down(peer, frozenset(), now)
-            self.peers.pop(address, None)
+            self._forget(address)
             return True
         if neighbor == peer.neighbor:
             return False
@@ -342,7 +342,13 @@ class RouteServer:
 
     def _forget_idle(self, peer: Peer) -> None:
         if not peer.received and peer.address not in self._sessions:
-            self.peers.pop(peer.address, None)
+            self._forget(peer.address)
+
+    def _forget(self, address: Address) -> None:
+        """Let go of a neighbour. It and its paths know one another: that is taken back, for nothing else would free them."""
+        peer = self.peers.pop(address, None)
+        if peer is not None:
+            peer.forget({})
 
 
 def best(family: Family, change: Change) -> Bests | None:

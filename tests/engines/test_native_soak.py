@@ -341,6 +341,7 @@ class Soak:
                 self.greeted.discard(guest)
                 self.resting.pop(guest, None)
                 guest.connect(self._open(guest))
+                guest.touched = self.change is not None and not self.change.done()
                 self.told.append(f"{now:.2f} connect {guest.address}")
             elif guest.established and guest not in self.greeted:
                 self.greeted.add(guest)

@@ -240,7 +240,9 @@ class Core:
         self._addresses = {number: of for number, of in self._addresses.items() if of != address}
 
     def _forget(self, address: Address) -> None:
-        for known in (self.peerings, self._reported, self._away):
+        if address in self.peerings:
+            self.peerings.pop(address).close()
+        for known in (self._reported, self._away):
             known.pop(address, None)
 
     def _follow(self, address: Address, now: float) -> None:
