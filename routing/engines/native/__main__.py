@@ -27,7 +27,7 @@ def main() -> None:
     files, draft = Files.apart(Path(sys.argv[1])), Draft()
     speaker = files.speaker(draft)
     core = Core(speaker, time.monotonic(), files.established())
-    loop = Loop(core, quiet=Tidying(time.monotonic()).quiet)
+    loop = Loop(core, quiet=Tidying(time.monotonic).quiet)
     for address in speaker.listen:
         loop.listen(address, speaker.port)
     control = Control(core, listen(files.socket), draft)
