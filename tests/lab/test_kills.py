@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SERVER, VIP = "198.51.100.10", "203.0.113.80"
+KINDS = {
+    "gobgpd": "gobgpd ",
+    "exabgp child": "exabgp_child",
+    "exabgp": "exabgp_wrapper",
+    "native": "routing.engines.native ",
+}
 NODES = ("rs1", "rs2", "h1", "h2", "gw1", "gw2")
 
 
@@ -32,8 +38,8 @@ class Victim:
 
 def kind_of(command: str) -> str | None:
     """Name a process and its speaker by its command line; None for helpers nobody misses."""
-    speaker = re.search(r"/run/edgeway/(?:gobgp|exabgp)/(\w+)", command)
-    for kind, mark in (("gobgpd", "gobgpd "), ("exabgp child", "exabgp_child"), ("exabgp", "exabgp_wrapper")):
+    speaker = re.search(r"/run/edgeway/(?:gobgp|exabgp|native)/(\w+)", command)
+    for kind, mark in KINDS.items():
         if mark in command and speaker is not None:
             return f"{kind} {speaker[1]}"
     return "daemon" if "edgeway run" in command else None
