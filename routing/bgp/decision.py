@@ -1,7 +1,7 @@
 """Which of several accepted paths is the best, and in which words: RFC 4271 9.1.2.2 with the tie-breaks of RFC 4456 9.
 
-Called by the RIB, which keeps all accepted paths of a prefix in order, and by the export for a route server's client
-that may not have the first (RFC 7947 2.3.1). MED counts only between paths of one neighbouring AS, so the order is made
+Called by `paths`, which keeps all accepted paths of a prefix in order, and by `audience` for a route server's client that may
+not have the first (RFC 7947 2.3.1). MED counts only between paths of one neighbouring AS, so the order is made
 group by group and does not depend on the order of arrival. Interior cost is no step: next hops are not resolved here.
 """
 

@@ -1,6 +1,6 @@
-"""What a neighbour is sent for a prefix whose paths are known: which path, and with which attributes.
+"""What a neighbour is sent for a prefix whose paths are known: one of which paths, and with which attributes.
 
-Called by `routing.bgp.server`. Transparent: RFC 7947, the attributes as they came, and per client the best of the paths
+Called by `routing.bgp.audience`. Transparent: RFC 7947, the attributes as they came, and per client the best of the paths
 it may have, so that no path is hidden (2.3.1). Reflector: RFC 4456. Router: RFC 4271 5.1 and RFC 1997.
 Neighbours that differ in nothing but their name share one `Treatment`: for them a path is exported once.
 """
@@ -10,17 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from routing.bgp.decision import rank
 from routing.bgp.values import Address, Attributes, Family, Mode, Segment, SegmentType, Speaker
 from routing.bgp.weigh import DEFAULT_LOCAL_PREF
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from routing.bgp import paths, peers, rib
-
-    Path = paths.Path | rib.Path
-    Peer = peers.Peer | rib.Peer
+    from routing.bgp.paths import Path
+    from routing.bgp.peers import Peer
 
 NO_EXPORT = (65535, 65281)
 NO_ADVERTISE = (65535, 65282)
@@ -46,24 +41,18 @@ class Treatment:
 
     def own_next_hop(self, family: Family) -> Address | None:
         """Return the next hop that names ourselves to this neighbour, None if we have none for the family."""
-        if self._carries(self.local_address, family):
+        if self.carries(self.local_address, family):
             return self.local_address
         return next((address for address in self.next_hops if Family.of(address) is family), None)
 
-    def _carries(self, next_hop: Address, family: Family) -> bool:
-        # RFC 8950: an IPv6 next hop of an IPv4 prefix only where it was negotiated.
-        return Family.of(next_hop) is family or (
-            self.extended_next_hop and family is Family.IPV4 and Family.of(next_hop) is Family.IPV6
-        )
+    def carries(self, next_hop: Address, family: Family) -> bool:
+        """Tell whether the session can say this next hop for a prefix of the family."""
+        return len(next_hop.packed) in self.next_hop_lengths(family)
 
     def next_hop_lengths(self, family: Family) -> frozenset[int]:
-        """Return how many octets a next hop may have that the session can say for a prefix of the family."""
+        """Return how many octets such a next hop may have; RFC 8950: of IPv6 for IPv4 only where that was agreed on."""
         extended = self.extended_next_hop and family is Family.IPV4
         return frozenset({_OCTETS[family], 16} if extended else {_OCTETS[family]})
-
-    def carries(self, attributes: Attributes, family: Family) -> bool:
-        """Tell whether the session can say this next hop for a prefix of the family."""
-        return self._carries(attributes.next_hop, family)
 
 
 class Exporter:
@@ -86,25 +75,6 @@ class Exporter:
             return not peer.internal and peer.neighbor.asn in path.avoid
         return peer.internal and path.attributes.originator_id == peer.router_id
 
-    def ordinary(self, ranked: tuple[Path, ...], treatment: Treatment, family: Family) -> Attributes | None:
-        """Return what a neighbour is sent from whom no path is withheld, None if nothing."""
-        return self._best(self.candidates(ranked), treatment, family)
-
-    def special(self, ranked: tuple[Path, ...], peer: Peer, treatment: Treatment, family: Family) -> Attributes | None:
-        """Return what exactly this neighbour is sent, None if nothing."""
-        candidates = self.candidates(ranked)
-        allowed = [path for path in candidates if not self.withheld(path, peer)]
-        return self._best(allowed if len(allowed) == len(candidates) else rank(allowed), treatment, family)
-
-    def _best(self, paths: Sequence[Path], treatment: Treatment, family: Family) -> Attributes | None:
-        if family not in treatment.families:
-            return None
-        sayable = [path for path in paths if self.attributes(path, treatment, family) is not None]
-        if not sayable:
-            return None
-        best = sayable[0] if len(sayable) == len(paths) else rank(sayable)[0]
-        return self.attributes(best, treatment, family)
-
     def attributes(self, path: Path, treatment: Treatment, family: Family) -> Attributes | None:
         """Return a path's attributes as they are said to those treated so; None: they are not told of it."""
         if path.source is None:
@@ -115,7 +85,7 @@ class Exporter:
             attributes = self._external(path, treatment, family)
         else:
             attributes = self._internal(path, treatment, family)
-        return attributes if attributes is not None and treatment.carries(attributes, family) else None
+        return attributes if attributes is not None and treatment.carries(attributes.next_hop, family) else None
 
     def _originated(self, path: Path, treatment: Treatment, family: Family) -> Attributes | None:
         attributes = path.attributes

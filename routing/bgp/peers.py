@@ -152,7 +152,11 @@ class Peer:
         else:
             avoid = ours.intersection(asns)
             avoid = _named.get(avoid) or named(ours, asns)
-            found = Path(self, octets, next_hop, self.judge.ordinary(asns, next_hop), avoid)
+            reason = self.judge.ordinary(asns, next_hop)
+            # RFC 7607 2: malformed. No policy accepts it.
+            if reason is not None and 0 in asns:
+                return None
+            found = Path(self, octets, next_hop, reason, avoid)
         self.paths[octets] = found
         return found
 

@@ -1,7 +1,7 @@
 """What is accepted from a neighbour and what may be sent to one: numbered reasons, no I/O.
 
-`judge` and `may_export` are for everybody; an engine that judges many routes keeps one `ImportCheck` per neighbour,
-whose two halves differ in what they cost: attributes are judged once per attribute set, prefixes once per prefix.
+`judge` and `may_export` are for everybody; who judges many routes one by one keeps an `ImportCheck` per neighbour. Our own
+engines judge attributes by it, and packed prefixes by `routing.bgp.filters`, of which this is the reference.
 RFC 8212 (nothing without a policy), RFC 7947 and 7948 (route servers), RFC 4271 9, RFC 4456 8, RFC 9774 (no AS_SET).
 MAX_PREFIXES is a count and therefore judged by the RIB.
 """
@@ -88,29 +88,24 @@ _indexes = _Indexes()
 
 @dataclass(slots=True)
 class ImportCheck:
-    """The import side of one neighbour of one speaker, compiled."""
+    """The import side of one neighbour of one speaker."""
 
     neighbor: Neighbor
     speaker: Speaker
-    _never: PrefixRules = field(init=False)
-    _accept: PrefixRules = field(init=False)
     _forbidden: frozenset[int] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Compile the policy's rules."""
-        policy = self.neighbor.imports
-        self._never = _indexes.of(policy.never)
-        self._accept = _indexes.of(policy.accept)
-        # AS 0 is in no path (RFC 7607).
-        self._forbidden = frozenset((*policy.forbidden_as, 0))
+        """AS 0 is in no path (RFC 7607)."""
+        self._forbidden = frozenset((*self.neighbor.imports.forbidden_as, 0))
 
     def prefix(self, prefix: Network) -> Reason | None:
         """Judge the prefix alone: whose is it."""
-        if self._never.match(prefix):
+        policy = self.neighbor.imports
+        if _indexes.of(policy.never).match(prefix):
             return Reason.BOGON
-        if self._accept.match(prefix):
+        if _indexes.of(policy.accept).match(prefix):
             return None
-        return Reason.NOT_OWNED if self.neighbor.imports.accept else Reason.NO_POLICY
+        return Reason.NOT_OWNED if policy.accept else Reason.NO_POLICY
 
     def attributes(self, attributes: Attributes) -> Reason | None:
         """Judge what all prefixes of one attribute set share."""
@@ -159,21 +154,6 @@ def judge(prefix: Network, attributes: Attributes, neighbor: Neighbor, speaker: 
     return check.prefix(prefix) or check.attributes(attributes)
 
 
-class ExportCheck:
-    """The export policy of neighbours, compiled."""
-
-    __slots__ = ("_accept", "_never")
-
-    def __init__(self, policy: ExportPolicy) -> None:
-        """Compile the policy's rules."""
-        self._accept = _indexes.of(policy.accept)
-        self._never = _indexes.of(policy.never)
-
-    def match(self, prefix: Network) -> bool:
-        """Tell whether the policy lets `prefix` go out; the empty policy lets nothing out (RFC 8212)."""
-        return self._accept.match(prefix) and not self._never.match(prefix)
-
-
 def may_export(prefix: Network, policy: ExportPolicy) -> bool:
-    """Tell whether the policy lets `prefix` go out."""
-    return ExportCheck(policy).match(prefix)
+    """Tell whether the policy lets `prefix` go out; the empty policy lets nothing out (RFC 8212)."""
+    return _indexes.of(policy.accept).match(prefix) and not _indexes.of(policy.never).match(prefix)

@@ -1,6 +1,6 @@
 """What the two ends of a session agreed on, and how the neighbour is therefore treated.
 
-Made by an engine from the OPEN messages; read by `routing.bgp.server`. RFC 4724 (restart), RFC 8950 (next hops).
+Made by an engine from the OPEN messages; read by `routing.bgp.routeserver`. RFC 4724 (restart), RFC 8950 (next hops).
 """
 
 from __future__ import annotations

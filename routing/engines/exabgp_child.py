@@ -131,8 +131,8 @@ class Child:
         while self.core.commands and self._unanswered < WINDOW:
             self._unanswered += 1
             self._pipes.say(self.core.commands.popleft())
-        if events := self.core.take_events():
-            self._server.publish(events)
+        if news := self.core.take_events():
+            self._server.publish(news)
         established = self.core.server.established()
         if self.core.server.converged and established != self._known:
             self._known = established

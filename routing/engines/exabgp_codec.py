@@ -8,24 +8,15 @@ from __future__ import annotations
 
 import json
 import re
-import struct
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
+from dataclasses import replace
+from ipaddress import IPv4Address, ip_address
 from typing import Any
 
+from routing.bgp.attributes import EXTENDED, TRANSITIVE, Code, decode, split
 from routing.bgp.session import Established
-from routing.bgp.values import (
-    Address,
-    Attributes,
-    Family,
-    Neighbor,
-    Network,
-    Origin,
-    Segment,
-    SegmentType,
-    UnknownAttribute,
-)
+from routing.bgp.values import Address, Attributes, Family, Neighbor, Origin, Segment, SegmentType, UnknownAttribute
+from routing.bgp.vetting import is_host
 from routing.engines.engine import SessionState
 from routing.engines.exabgp_messages import (
     Answered,
@@ -41,6 +32,7 @@ from routing.engines.exabgp_messages import (
     Up,
     Update,
 )
+from routing.engines.prefix_text import packed, unpacked
 
 Json = Mapping[str, Any]
 
@@ -50,25 +42,19 @@ SESSIONS_PER_COMMAND = 500
 
 _FAMILIES = {"ipv4 unicast": Family.IPV4, "ipv6 unicast": Family.IPV6}
 _SEGMENTS = {"as-sequence": SegmentType.SEQUENCE, "as-set": SegmentType.SET}
+_IN_WORDS = frozenset(
+    {
+        Code.ORIGIN,
+        Code.AS_PATH,
+        Code.NEXT_HOP,
+        Code.MULTI_EXIT_DISC,
+        Code.LOCAL_PREF,
+        Code.ATOMIC_AGGREGATE,
+        Code.AGGREGATOR,
+        Code.MP_REACH_NLRI,
+    }
+)
 _UNKNOWN = re.compile(r"attribute-0x([0-9A-F]{2})-0x([0-9A-F]{2})")
-_OPTIONAL_TRANSITIVE = 0xC0
-_OPTIONAL = 0x80
-
-
-@lru_cache(maxsize=1 << 18)
-def _ipv4(text: str) -> Network:
-    # By hand: the parser of `ipaddress` was a third of what a received route costs.
-    address, _, length = text.partition("/")
-    a, b, c, d = map(int, address.split("."))
-    return IPv4Network((a << 24 | b << 16 | c << 8 | d, int(length)))
-
-
-@lru_cache(maxsize=1 << 18)
-def _ipv6(text: str) -> Network:
-    return IPv6Network(text)
-
-
-_NETWORKS = {"ipv4 unicast": _ipv4, "ipv6 unicast": _ipv6}
 
 
 def parse(line: str) -> Message | None:
@@ -137,26 +123,33 @@ def _update(address: Address, data: Json) -> Message | None:
     update = message["update"]
     found = update.get("attribute", {})
     withdrawn = tuple(
-        _NETWORKS[family](prefix)
-        for family, prefixes in update.get("withdraw", {}).items()
-        if family in _NETWORKS
-        for prefix in prefixes
+        (_FAMILIES[name], packed(prefixes, _FAMILIES[name]))
+        for name, prefixes in update.get("withdraw", {}).items()
+        if name in _FAMILIES and prefixes
     )
     if withdrawn and "error" in found:
         return Update(address, malformed=withdrawn)
-    return Update(address, tuple(_announced(update.get("announce", {}), found)), withdrawn)
+    announced = tuple(_announced(update.get("announce", {}), found))
+    good = tuple(said for said in announced if _is_sound(said[1]))
+    malformed = tuple((family, nlri) for family, said, nlri in announced if not _is_sound(said))
+    return Update(address, good, withdrawn, malformed)
 
 
-def _announced(announced: Json, found: Json) -> Iterator[tuple[Attributes, tuple[Network, ...]]]:
-    for family, by_next_hop in announced.items():
-        network = _NETWORKS.get(family)
-        if network is None:
+def _announced(announced: Json, found: Json) -> Iterator[tuple[Family, Attributes, bytes]]:
+    for name, by_next_hop in announced.items():
+        family = _FAMILIES.get(name)
+        if family is None:
             continue
         hops = [(ip_address(text), prefixes) for text, prefixes in by_next_hop.items() if text != "null"]
         # RFC 2545 3: a link-local next hop comes beside the global one, and means nothing on another link.
         useful = [(hop, prefixes) for hop, prefixes in hops if not hop.is_link_local]
         for hop, prefixes in useful or hops:
-            yield attributes(found, hop), tuple(map(network, prefixes))
+            yield family, attributes(found, hop), packed(prefixes, family)
+
+
+def _is_sound(found: Attributes) -> bool:
+    """Tell whether there is none of the faults that ExaBGP lets through: RFC 7607 2, RFC 4271 6.3."""
+    return 0 not in found.path_asns and is_host(found.next_hop.packed)
 
 
 _READERS = {"state": _state, "fsm": _fsm, "open": _open, "update": _update, "refresh": _refresh}
@@ -189,6 +182,12 @@ def attributes(found: Json, next_hop: Address) -> Attributes:
     )
 
 
+def imported(found: Attributes, *, internal: bool) -> Attributes:
+    """Drop what does not cross this kind of session: RFC 4271 5, RFC 7606 7.5, 7.9 and 7.10."""
+    found = replace(found, unknown=tuple(attribute for attribute in found.unknown if attribute.flags & TRANSITIVE))
+    return found if internal else replace(found, local_pref=None, originator_id=None, cluster_list=())
+
+
 def established(neighbor: Neighbor, opened: Opened, local: Address, offered: Iterable[Family]) -> Established:
     """Put together what the two OPEN messages agreed on; `offered` are the families of ours."""
     families = opened.families & frozenset(offered)
@@ -204,16 +203,16 @@ def established(neighbor: Neighbor, opened: Opened, local: Address, offered: Ite
     )
 
 
-def announce(sessions: Iterable[int], found: Attributes, prefixes: Iterable[Network]) -> Iterator[str]:
-    """Write the commands that announce the prefixes with these attributes."""
-    text = " ".join(_words(found))
-    for numbers, part in _chunks(sessions, prefixes):
+def announce(sessions: Iterable[int], family: Family, octets: bytes, nlri: bytes) -> Iterator[str]:
+    """Write the commands that announce the prefixes with these attributes, which are octets as design 0008 has them."""
+    text = " ".join(_words(octets))
+    for numbers, part in _chunks(sessions, unpacked(nlri, family)):
         yield f"@announce {numbers} {text} ; {part}"
 
 
-def withdraw(sessions: Iterable[int], prefixes: Iterable[Network]) -> Iterator[str]:
+def withdraw(sessions: Iterable[int], family: Family, nlri: bytes) -> Iterator[str]:
     """Write the commands that withdraw the prefixes."""
-    for numbers, part in _chunks(sessions, prefixes):
+    for numbers, part in _chunks(sessions, unpacked(nlri, family)):
         yield f"@withdraw {numbers} ; {part}"
 
 
@@ -222,15 +221,15 @@ def end_of_rib(session: int, family: Family) -> str:
     return f"@eor {session} {4 if family is Family.IPV4 else 6}"
 
 
-def _chunks(sessions: Iterable[int], prefixes: Iterable[Network]) -> Iterator[tuple[str, str]]:
+def _chunks(sessions: Iterable[int], prefixes: list[str]) -> Iterator[tuple[str, str]]:
     numbers = list(map(str, sessions))
-    texts = list(map(str, prefixes))
     for i in range(0, len(numbers), SESSIONS_PER_COMMAND):
-        for j in range(0, len(texts), PREFIXES_PER_COMMAND):
-            yield ",".join(numbers[i : i + SESSIONS_PER_COMMAND]), " ".join(texts[j : j + PREFIXES_PER_COMMAND])
+        for j in range(0, len(prefixes), PREFIXES_PER_COMMAND):
+            yield ",".join(numbers[i : i + SESSIONS_PER_COMMAND]), " ".join(prefixes[j : j + PREFIXES_PER_COMMAND])
 
 
-def _words(found: Attributes) -> Iterator[str]:
+def _words(octets: bytes) -> Iterator[str]:
+    found = decode(octets)
     yield f"next-hop {found.next_hop} origin {found.origin.name.lower()} as-path {_path(found.as_path)}"
     if found.med is not None:
         yield f"med {found.med}"
@@ -240,18 +239,9 @@ def _words(found: Attributes) -> Iterator[str]:
         yield "atomic-aggregate"
     if found.aggregator is not None:
         yield f"aggregator ( {found.aggregator[0]}:{found.aggregator[1]} )"
-    originator = found.originator_id.packed if found.originator_id is not None else b""
-    for code, flags, value in (
-        (8, _OPTIONAL_TRANSITIVE, b"".join(struct.pack("!HH", *pair) for pair in found.communities)),
-        (9, _OPTIONAL, originator),
-        (10, _OPTIONAL, b"".join(identifier.packed for identifier in found.cluster_list)),
-        (16, _OPTIONAL_TRANSITIVE, b"".join(found.extended_communities)),
-        (32, _OPTIONAL_TRANSITIVE, b"".join(struct.pack("!LLL", *three) for three in found.large_communities)),
-    ):
-        if value:
-            yield _octets(code, flags, value)
-    for item in found.unknown:
-        yield _octets(item.code, item.flags, item.value)
+    for flags, code, value in split(octets)[0]:
+        if code not in _IN_WORDS:
+            yield f"attribute [ 0x{code:02x} 0x{flags & ~EXTENDED:02x} 0x{value.hex()} ]"
 
 
 def _path(segments: tuple[Segment, ...]) -> str:
@@ -263,7 +253,3 @@ def _path(segments: tuple[Segment, ...]) -> str:
         else f"[ {' '.join(map(str, segment.asns))} ]"
         for segment in segments
     )
-
-
-def _octets(code: int, flags: int, value: bytes) -> str:
-    return f"attribute [ 0x{code:02x} 0x{flags:02x} 0x{value.hex()} ]"

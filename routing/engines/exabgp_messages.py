@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from routing.bgp.values import Address, Attributes, Family, Network
+from routing.bgp.values import Address, Attributes, Family
 from routing.engines.engine import SessionState
 
 
@@ -65,12 +65,12 @@ class Down:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """An UPDATE message: prefixes by attribute set, prefixes withdrawn, prefixes treated as withdrawn (RFC 7606)."""
+    """An UPDATE message: packed prefixes by attribute set, withdrawn, and treated as withdrawn (RFC 7606)."""
 
     address: Address
-    announced: tuple[tuple[Attributes, tuple[Network, ...]], ...] = ()
-    withdrawn: tuple[Network, ...] = ()
-    malformed: tuple[Network, ...] = ()
+    announced: tuple[tuple[Family, Attributes, bytes], ...] = ()
+    withdrawn: tuple[tuple[Family, bytes], ...] = ()
+    malformed: tuple[tuple[Family, bytes], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

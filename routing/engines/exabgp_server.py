@@ -1,7 +1,7 @@
 """The daemon's side door into the API process: requests and events as JSON lines on a Unix socket.
 
-Called by `routing.engines.exabgp_child`. A watcher that does not keep up is cut off; it comes again and starts with a
-fresh snapshot. Long answers go in parts, so that ExaBGP is heard in between.
+Called by `routing.engines.exabgp_child`. A watcher that does not keep up is cut off; it comes again and starts with
+everything. Long answers go line by line, so that ExaBGP is heard in between.
 """
 
 from __future__ import annotations
@@ -11,42 +11,32 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from appliance.model.errors import EdgewayError
 from routing.bgp.codec import speaker_from_json
 from routing.bgp.values import Speaker
-from routing.engines import wire
-from routing.engines.engine import Best, Event
+from routing.engines import answers
+from routing.engines.answers import Watcher
 from routing.engines.exabgp_core import Core
+from routing.engines.views import News
 
 #: One line may hold a whole speaker.
 LIMIT = 256 << 20
-PART = 1000
-#: Batches that a watcher may be behind.
-BEHIND = 10_000
 #: How often a watcher to whom nothing happens is looked after, in seconds.
 LOOK_AROUND = 5.0
 
 Json = dict[str, Any]
 
 
-class Watcher:
-    """What waits for one who watches; `routes`: whether best paths are wanted."""
+class Listener(NamedTuple):
+    """One who watches, and whether anything waits for it."""
 
-    def __init__(self, *, routes: bool) -> None:
-        """Nothing waits yet."""
-        self._routes = routes
-        self.waiting: asyncio.Queue[tuple[Event, ...]] = asyncio.Queue()
-
-    def put(self, events: tuple[Event, ...]) -> None:
-        """Let it wait."""
-        wanted = events if self._routes else tuple(event for event in events if not isinstance(event, Best))
-        if wanted:
-            self.waiting.put_nowait(wanted)
+    watcher: Watcher
+    ready: asyncio.Event
 
 
 class Server:
@@ -55,7 +45,7 @@ class Server:
     def __init__(self, core: Core, apply: Callable[[Speaker], Awaitable[None]], command: Callable[[str], None]) -> None:
         """Take whom to ask, how to change the speaker and how to command ExaBGP."""
         self._core, self._apply, self._command = core, apply, command
-        self._watchers: dict[asyncio.StreamWriter, Watcher] = {}
+        self._listeners: dict[asyncio.StreamWriter, Listener] = {}
 
     @contextlib.asynccontextmanager
     async def listening(self, path: Path) -> AsyncIterator[None]:
@@ -69,14 +59,14 @@ class Server:
         async with server:
             yield
 
-    def publish(self, events: tuple[Event, ...]) -> None:
+    def publish(self, news: tuple[News, ...]) -> None:
         """Tell all watchers; let go of those too far behind."""
-        for writer, watcher in list(self._watchers.items()):
-            if watcher.waiting.qsize() > BEHIND:
-                del self._watchers[writer]
-                writer.close()
+        for writer, (watcher, ready) in list(self._listeners.items()):
+            if watcher.put(news):
+                ready.set()
             else:
-                watcher.put(events)
+                self._leave(writer)
+                writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
@@ -88,60 +78,60 @@ class Server:
                         return
                     await self._answer(request, writer)
             finally:
-                self._watchers.pop(writer, None)
+                self._leave(writer)
                 writer.close()
 
     async def _answer(self, request: Json, writer: asyncio.StreamWriter) -> None:
         try:
-            for part in await self._result(request):
-                await _send(writer, {"id": request["id"], "part": part})
-            answer: Json = {"id": request["id"], "result": True}
+            await _send(writer, await self._result(request))
         except EdgewayError as error:
-            answer = {"id": request["id"], "error": str(error)}
-        await _send(writer, answer)
+            await _send(writer, (answers.end(request["id"], str(error)),))
 
-    async def _result(self, request: Json) -> Iterator[list[Json]]:
+    async def _result(self, request: Json) -> Iterable[bytes]:
+        number = request["id"]
         match request["method"]:
-            case "apply":
-                await self._apply(speaker_from_json(request["speaker"]))
-                return iter(())
             case "sessions":
-                return _parts([wire.session_to_json(view) for view in self._core.sessions(time.monotonic())])
+                return answers.sessions(self._core, number, time.monotonic())
             case "routes":
                 prefix = ip_network(request["prefix"]) if request["prefix"] else None
-                return (
-                    [wire.route_to_json(view) for view in part]
-                    for part in _parts(self._core.routes(prefix, request["neighbor"]))
-                )
+                return answers.routes(self._core, number, prefix, request["neighbor"])
+            case "apply":
+                await self._apply(speaker_from_json(request["speaker"]))
             case "cease":
                 self._command(f"@cease {request['subcode']}")
-                return iter(())
-            case _:
-                raise EdgewayError(f"no such method: {request['method']}")
+            case method:
+                raise EdgewayError(f"no such method: {method}")
+        return (answers.end(number),)
 
     async def _watch(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, watcher: Watcher) -> None:
-        """Stream events until the connection ends: the snapshot first, what happens meanwhile after it."""
-        for part in _parts(self._core.snapshot()):
-            watcher.put(tuple(part))
-        self._watchers[writer] = watcher
-        while writer in self._watchers and not reader.at_eof():
-            try:
+        """Stream events until the connection ends: everything first, then what happens."""
+        ready = asyncio.Event()
+        self._listeners[writer] = Listener(watcher, ready)
+        self._core.watch(on=self._wanted())
+        await _send(writer, watcher.begin(self._core))
+        while writer in self._listeners and not reader.at_eof():
+            ready.clear()
+            await _send(writer, watcher.news())
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_AROUND):
-                    batch = await watcher.waiting.get()
-            except TimeoutError:
-                continue
-            await _send(writer, {"events": [wire.event_to_json(event) for event in batch]})
+                    await ready.wait()
+
+    def _leave(self, writer: asyncio.StreamWriter) -> None:
+        if self._listeners.pop(writer, None) is not None:
+            self._core.watch(on=self._wanted())
+
+    def _wanted(self) -> bool:
+        """Tell whether anybody wants to know best paths."""
+        return any(watcher.routes for watcher, _ in self._listeners.values())
 
 
 def _remove(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-async def _send(writer: asyncio.StreamWriter, data: Json) -> None:
-    writer.write(json.dumps(data).encode() + b"\n")
-    await writer.drain()
-
-
-def _parts(items: Any) -> Iterator[Any]:
-    for start in range(0, len(items), PART):
-        yield items[start : start + PART]
+async def _send(writer: asyncio.StreamWriter, steps: Iterable[bytes]) -> None:
+    """Write an answer; a step that is empty was only a part of the work."""
+    for line in filter(None, steps):
+        writer.write(line)
+        await writer.drain()
+        await asyncio.sleep(0)

@@ -115,10 +115,7 @@ def attributes() -> None:
 
 
 def commands() -> None:
-    """Answer our own commands, number the sessions, and outlive an API process that dies while it is written to.
-
-    ExaBGP marks such a process as broken for ever and stops all its neighbours.
-    """
+    """Answer our own commands."""
     original = API.process
 
     def process(self: Any, reactor: Any, service: str, command: str) -> None:
@@ -131,6 +128,13 @@ def commands() -> None:
     formated = processes.formated
     processes.formated = lambda line: line if line.startswith("@") else formated(line)
 
+
+def pipes() -> None:
+    """Outlive an API process that dies while it is written to.
+
+    ExaBGP marks such a process as broken for ever and stops all its neighbours.
+    """
+
     def write(self: Any, service: str, text: str | None, _neighbor: Any = None) -> bool:
         helper = self._process.get(service)
         if text is not None and helper is not None:
@@ -142,6 +146,10 @@ def commands() -> None:
         return True
 
     Processes.write = write
+
+
+def numbers() -> None:
+    """Number the sessions, and tell the API process."""
     up, down, start = Processes.up, Processes.down, Processes._start
     Processes.last_session = Processes.older_sessions = 0
 
@@ -274,6 +282,6 @@ def _origin(peers: dict[str, Any], key: str) -> str:
 
 if __name__ == "__main__":
     check()
-    for correct in (routes, capabilities, attributes, commands, ranges, reloads):
+    for correct in (routes, capabilities, attributes, commands, pipes, numbers, ranges, reloads):
         correct()
     sys.exit(main())

@@ -113,12 +113,12 @@ class Cast:
         for _ in range(self._dice.choice((1, 1, 2, 4))):
             self._dice.choice(ways)()
 
-    def session(self, address: Address, *, as_ever: bool) -> Established:
-        """Draw what a session agrees on; `as_ever`: by the router id that it always had."""
+    def session(self, address: Address) -> Established:
+        """Draw what a session agrees on."""
         choice, families = self._dice.choice, BOTH if self.mostly() else frozenset({Family.IPV4})
         number = int(address) & 0xFF
         return Established(
-            IPv4Address("10.9.9.0") + (number if as_ever else choice((number, number, 200))),
+            IPv4Address("10.9.9.0") + choice((number, number, 200)),
             LOCAL if self.mostly() else LOCAL6,
             families,
             extended_next_hop=self.mostly() == self._extended,

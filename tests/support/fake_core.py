@@ -27,7 +27,7 @@ from routing.bgp.values import (
     Speaker,
 )
 from routing.engines.engine import SessionState, Synced
-from routing.engines.native.views import News
+from routing.engines.views import News
 
 HERE = IPv4Address("192.0.2.254")
 ANY = tuple(PrefixRule(ip_network(f"{zero}/0"), 0, width) for zero, width in (("0.0.0.0", 32), ("::", 128)))

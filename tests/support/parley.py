@@ -32,7 +32,7 @@ from routing.bgp.update import read
 from routing.bgp.values import Address, Attributes, ExportPolicy, Family, ImportPolicy, Neighbor, Network, Speaker
 from routing.engines.native.core import Action, Core, Dial, Hang, Trust, Write
 from routing.engines.native.outbox import CODES, Buffer
-from routing.engines.native.views import News
+from routing.engines.views import News
 from tests.support import fake_core
 from tests.support.fake_core import ANY, HERE, at, speaker
 

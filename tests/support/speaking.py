@@ -119,10 +119,11 @@ class Ears:
                     assert (address, prefix) not in heard, "twice in one list, whose order is free"
                     heard.add((address, prefix))
                     if address in self.tables:
-                        self.hear(address, attributes, prefix, repeated=repeated)
+                        self._hear(address, attributes, prefix, repeated=repeated)
 
-    def hear(self, address: Address, attributes: Attributes | None, prefix: Network, *, repeated: bool = False) -> None:
-        """Take in one route."""
+    def _hear(
+        self, address: Address, attributes: Attributes | None, prefix: Network, *, repeated: bool = False
+    ) -> None:
         table = self.tables[address]
         if attributes is None:
             assert table.pop(prefix, None) is not None, f"{prefix} withdrawn from {address} but never announced"

@@ -22,14 +22,13 @@ from routing.bgp.update import Format
 from routing.bgp.values import Address, Attributes, Family, Mode, Network, Reason
 from tests.support.casting import DYNAMIC, FIXED, US, Cast
 from tests.support.naive_rs import NaiveRouteServer
-from tests.support.old_rs import OldRouteServer
 from tests.support.speaking import LIMIT, SPOILT, Ears, Message, end, messages, told, withdrawal
 
 
 class Walk:
-    """One walk from a seed; `old` holds the server of before to it, too."""
+    """One walk from a seed."""
 
-    def __init__(self, seed: int, mode: Mode, *, old: bool = False) -> None:
+    def __init__(self, seed: int, mode: Mode) -> None:
         """Start a speaker."""
         self.dice = random.Random(seed)
         self.cast = Cast(self.dice, mode)
@@ -37,11 +36,9 @@ class Walk:
         self.done: Counter[str] = Counter()
         self.told: deque[str] = deque(maxlen=40)
         speaker = self.cast.speaker()
-        awaited = self.dice.sample(FIXED, 2)
-        self.server = RouteServer(speaker, self.now, awaited)
+        self.server = RouteServer(speaker, self.now, awaited=self.dice.sample(FIXED, 2))
         self.server.watched = True
         self.naive = NaiveRouteServer(speaker)
-        self.old = OldRouteServer(speaker, self.now, awaited) if old else None
         self.ears = Ears()
         self.intakes: dict[Address, Intake] = {}
         self.formats: dict[Address, Format] = {}
@@ -109,16 +106,13 @@ class Walk:
 
     def _establish(self, address: Address) -> str:
         self._listen()
-        # The old one did not weigh again what it kept.
-        session = self.cast.session(address, as_ever=self.old is not None)
+        session = self.cast.session(address)
         self._start(address, session, four_octet=self.cast.mostly())
         return f"{self.now} up {address} {session}"
 
     def _start(self, address: Address, session: Established, *, four_octet: bool) -> None:
         self.ears.open(address)
         self.naive.session_up(address, session, self.now)
-        if self.old is not None:
-            self.old.up(address, session, self.now)
         format_ = Format(
             session.families,
             self.naive.clients[address].internal,
@@ -153,8 +147,6 @@ class Walk:
         self._listen()
         self._gone(address)
         self.naive.session_down(address, self.now, graceful=graceful)
-        if self.old is not None:
-            self.old.down(address, self.now, graceful=graceful)
 
     def _gone(self, address: Address) -> None:
         self.ears.close(address)
@@ -191,8 +183,6 @@ class Walk:
         attributes = self._attributes(address, family)
         self._say(address, self._written(address, attributes, prefixes))
         self.naive.announce(address, attributes, prefixes)
-        if self.old is not None:
-            self.old.announce(address, attributes, prefixes)
         return f"{address} announces {prefixes} {attributes}"
 
     def _malformed(self) -> str | None:
@@ -203,8 +193,6 @@ class Walk:
         attributes = replace(self._attributes(address, family), med=None)
         self._say(address, self._written(address, attributes, prefixes, SPOILT))
         self.naive.malformed(address, prefixes)
-        if self.old is not None:
-            self.old.malformed(address, attributes, prefixes)
         return f"{address} announces badly {prefixes}"
 
     def _withdraw(self) -> str | None:
@@ -214,8 +202,6 @@ class Walk:
         address, _, prefixes = subject
         self._say(address, withdrawal(prefixes))
         self.naive.withdraw(address, prefixes)
-        if self.old is not None:
-            self.old.withdraw(address, prefixes)
         return f"{address} withdraws {prefixes}"
 
     def _end(self) -> str | None:
@@ -225,8 +211,6 @@ class Walk:
         address, family, _ = subject
         self._say(address, end(family))
         self.naive.end_of_rib(address, family)
-        if self.old is not None:
-            self.old.end_of_rib(address, family, self.now)
         return f"{address} ends {family}"
 
     def _refresh(self) -> str | None:
@@ -276,8 +260,6 @@ class Walk:
         self.now += self.dice.choice((1, 5, 40, 100))
         self.server.tick(self.now)
         self.naive.tick(self.now)
-        if self.old is not None:
-            self.old.server.tick(self.now)
         return f"{self.now}"
 
     def _configure(self) -> str | None:
@@ -286,11 +268,6 @@ class Walk:
         speaker = self.cast.speaker()
         self._listen()
         self.naive.configure(speaker)
-        if self.old is not None:
-            self.old.server.configure(speaker, self.now)
-            for address in list(self.old.ears.tables):
-                if self.old.server.session(address) is None:
-                    self.old.ears.close(address)
         self.steps = self.server.configure(speaker, self.now)
         self._step()
         return f"configure {speaker.neighbors} {speaker.announcements}"
@@ -327,8 +304,6 @@ class Walk:
         self.ears.take(outputs)
         ended = {output.address for output in outputs if isinstance(output, EndOfRib)}
         assert not ended & self.behind, "End-of-RIB before the end"
-        if self.old is not None:
-            self.old.listen()
 
     def _look(self) -> str | None:
         self._listen()
@@ -340,8 +315,6 @@ class Walk:
         if self.steps is not None:
             return None
         self._compare()
-        if self.old is not None and not self.old.waiting() and not self.naive.over:
-            self._compare_old(self.old)
         return "look"
 
     def _bests(self) -> dict[Network, tuple[Attributes, str]]:
@@ -361,6 +334,7 @@ class Walk:
         server, naive = self.server, self.naive
         up = {address for address, client in naive.clients.items() if client.session is not None}
         assert set(server.established()) == up == set(self.intakes)
+        assert self.ears.converged == server.converged
         said: dict[Address, dict[Network, Any]] = {}
         naive.over = set()
         for address, peer in server.peers.items():
@@ -390,19 +364,3 @@ class Walk:
             assert self.ears.tables[address] == sent[address], f"what {address} was sent"
             families = self.formats[address].families if server.converged else set()
             assert self.ears.ended[address] == families, f"End-of-RIB to {address}"
-
-    def _compare_old(self, old: OldRouteServer) -> None:
-        for address, table in old.ears.tables.items():
-            if address not in self.behind:
-                assert self.ears.tables[address] == table, f"what the old one sent {address}"
-                assert self.ears.ended[address] == old.ears.ended[address], f"End-of-RIB to {address}"
-        assert self._unnamed(self.ears.best) == self._unnamed(old.ears.best)
-        assert self.ears.converged == old.ears.converged
-        counts = {
-            address: (peer.received, peer.accepted, self.server.audiences.advertised(peer))
-            for address, peer in self.server.peers.items()
-        }
-        theirs = old.counts()
-        assert counts.keys() == theirs.keys()
-        assert all(counts[a][:2] == theirs[a][:2] for a in counts)
-        assert all(counts[a] == theirs[a] for a in counts if a not in self.behind)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from routing.engines.native.answers import Watcher
+from routing.engines.answers import Watcher
 from routing.engines.speaker_text import Draft
 
 #: Octets read or written at once.

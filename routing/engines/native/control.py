@@ -20,12 +20,12 @@ from typing import Any, Final, Protocol
 
 from appliance.model.errors import EdgewayError
 from routing.bgp.values import Speaker
-from routing.engines.native import answers
-from routing.engines.native.answers import Shows, Watcher
+from routing.engines import answers
+from routing.engines.answers import Shows, Watcher
 from routing.engines.native.connection import Connection
 from routing.engines.native.log import log
-from routing.engines.native.views import News
 from routing.engines.speaker_text import Draft
+from routing.engines.views import News
 
 #: Seconds that one `work` may take, and between two signs of life while a speaker is taken in.
 SLICE, SIGN = 0.01, 1.0

@@ -20,7 +20,7 @@ from routing.bgp.values import Address, Neighbor, Speaker
 from routing.engines.engine import Session, SessionState, Synced
 from routing.engines.native import outbox
 from routing.engines.native.deadlines import Deadlines
-from routing.engines.native.views import News
+from routing.engines.views import News
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,6 +115,17 @@ def test_a_member_is_told_the_best_of_what_is_not_withheld_from_it() -> None:
     assert listeners.said_to(THREE, label, Family.IPV4) == best.octets
 
 
+def test_what_is_left_for_a_member_is_ranked_again() -> None:
+    """A withheld path may have kept another one of its AS behind by MED."""
+    first, second, third = peer(9), peer(1), peer(5)
+    ways = [(Segment(SegmentType.SEQUENCE, (asn,)),) for asn in (70, 71)]
+    a, b, c = path(first, as_path=ways[0], med=1), path(second, as_path=ways[0], med=2), path(third, as_path=ways[1])
+    listeners, label = audience(Mode.TRANSPARENT, first, second), Choice((a, b, c))
+    assert label.ranked == (c, a, b)
+    assert listeners.said_to(first, label, Family.IPV4) == b.octets
+    assert listeners.said_to(second, label, Family.IPV4) == c.octets
+
+
 def test_those_are_concerned_whom_either_label_names() -> None:
     """As the source of an accepted path or in its AS_PATH; each once, members alone."""
     listeners = audience(Mode.TRANSPARENT, ONE, TWO, THREE)

@@ -198,6 +198,14 @@ def test_what_is_malformed_is_remembered_as_that() -> None:
     assert bench.said()[P1] == FOUR
 
 
+@pytest.mark.parametrize("kind", [Intake, Thorough])
+def test_a_path_through_as_0_is_malformed(kind: type[Intake]) -> None:
+    """RFC 7607 2: otherwise ordinary, it could be shown to nobody."""
+    bench = Bench(kind=kind)
+    assert bench.take(*announcement(replace(FOUR, as_path=(Segment(SegmentType.SEQUENCE, (65001, 0)),)), [P1])) is None
+    assert bench.said() == {P1: Reason.MALFORMED}
+
+
 def test_what_does_not_cross_the_border_is_dropped_on_the_way_in() -> None:
     """RFC 7606 7.5, 7.9, 7.10: LOCAL_PREF, ORIGINATOR_ID and CLUSTER_LIST of eBGP, and not of iBGP."""
     full = replace(FOUR, local_pref=7, originator_id=IPv4Address("10.9.9.9"), cluster_list=(IPv4Address("10.8.8.8"),))

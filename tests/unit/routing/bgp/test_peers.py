@@ -136,6 +136,7 @@ def test_octets_are_judged_once() -> None:
     "attributes",
     [
         replace(GOOD, as_path=(Segment(SegmentType.SET, (7,)),)),
+        replace(GOOD, as_path=(Segment(SegmentType.SEQUENCE, (65001, 0)),)),
         replace(GOOD, next_hop=ip_address("0.0.0.0")),
         replace(GOOD, next_hop=ip_address("127.0.0.1")),
         replace(GOOD, next_hop=ip_address("224.0.0.1")),
@@ -143,7 +144,16 @@ def test_octets_are_judged_once() -> None:
         replace(GOOD, next_hop=ip_address("ff02::1")),
         replace(GOOD, local_pref=100),
     ],
-    ids=["set", "unspecified", "loopback", "multicast", "unspecified of IPv6", "multicast of IPv6", "of an AS within"],
+    ids=[
+        "set",
+        "AS 0",
+        "unspecified",
+        "loopback",
+        "multicast",
+        "unspecified of IPv6",
+        "multicast of IPv6",
+        "of an AS within",
+    ],
 )
 def test_what_is_out_of_the_ordinary_is_left_to_others(attributes: Attributes) -> None:
     """Nothing is remembered of it."""

@@ -17,9 +17,9 @@ STEPS = int(os.environ.get("EDGEWAY_STEPS", "200"))
 SEEDS = [int(os.environ["EDGEWAY_SEED"])] if "EDGEWAY_SEED" in os.environ else [1, 2, 3]
 
 
-def walk(seed: int, mode: Mode, steps: int, *, old: bool = False) -> Walk:
+def walk(seed: int, mode: Mode, steps: int) -> Walk:
     """Walk; what fails says how to do it again."""
-    found = Walk(seed, mode, old=old)
+    found = Walk(seed, mode)
     try:
         found.run(steps)
     except AssertionError as error:
@@ -42,15 +42,6 @@ def test_every_walk_ends_where_a_fresh_computation_ends(
     done = ", ".join(f"{count} {what}" for what, count in found.done.items())
     record_property("measured", f"walk {seed} of a {mode.value}: {done}")
     assert {"announce", "withdraw", "configure", "fall_behind", "look"} <= found.done.keys()
-
-
-@pytest.mark.timeout(max(300, STEPS))
-@pytest.mark.parametrize("mode", Mode)
-@pytest.mark.parametrize("seed", SEEDS)
-def test_the_old_route_server_says_the_same(seed: int, mode: Mode) -> None:
-    """Until it goes."""
-    found = walk(seed + 100, mode, STEPS, old=True)
-    assert found.done["look"] > 0
 
 
 def _walks(steps: int) -> None:

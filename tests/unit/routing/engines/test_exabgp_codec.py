@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
 import pytest
 
+from routing.bgp.attributes import encode
+from routing.bgp.nlri import pack
 from routing.bgp.session import Established
 from routing.bgp.values import Attributes, Family, Neighbor, Origin, Segment, SegmentType, UnknownAttribute
 from routing.engines import exabgp_codec as codec
@@ -27,6 +30,8 @@ from routing.engines.exabgp_messages import (
 
 PEER = IPv4Address("192.0.2.2")
 HOP = IPv4Address("192.0.2.3")
+ONE = pack([ip_network("10.0.0.0/24")])
+TWO = pack([ip_network("10.0.0.0/24"), ip_network("10.0.1.0/24")])
 
 
 def line(kind: str, **body: Any) -> str:
@@ -119,9 +124,8 @@ def test_an_update_is_read_with_every_attribute() -> None:
     """By next hop; families that we do not carry are left out."""
     announced = {"ipv4 unicast": {str(HOP): ["10.0.0.0/24", "10.0.1.0/24"]}, "ipv4 flow": {"no-nexthop": []}}
     body = {"update": {"attribute": FULL, "announce": announced, "withdraw": {"ipv6 unicast": ["2001:db8::/32"]}}}
-    prefixes = (ip_network("10.0.0.0/24"), ip_network("10.0.1.0/24"))
-    expected = Update(PEER, ((ATTRIBUTES, prefixes),), (ip_network("2001:db8::/32"),))
-    assert codec.parse(line("update", message=body)) == expected
+    withdrawn = ((Family.IPV6, pack([ip_network("2001:db8::/32")])),)
+    assert codec.parse(line("update", message=body)) == Update(PEER, ((Family.IPV4, ATTRIBUTES, TWO),), withdrawn)
 
 
 def test_a_link_local_next_hop_beside_a_global_one_is_dropped() -> None:
@@ -129,17 +133,33 @@ def test_a_link_local_next_hop_beside_a_global_one_is_dropped() -> None:
     both = {"ipv6 unicast": {"2001:db8::2": ["2001:db8:1::/48"], "fe80::1": ["2001:db8:1::/48"]}}
     message = codec.parse(line("update", message={"update": {"attribute": {"origin": "igp"}, "announce": both}}))
     assert isinstance(message, Update)
-    assert [found.next_hop for found, _ in message.announced] == [ip_address("2001:db8::2")]
+    assert [found.next_hop for _, found, _ in message.announced] == [ip_address("2001:db8::2")]
     alone = {"ipv6 unicast": {"fe80::1": ["2001:db8:1::/48"]}}
     message = codec.parse(line("update", message={"update": {"attribute": {"origin": "igp"}, "announce": alone}}))
     assert isinstance(message, Update)
-    assert [found.next_hop for found, _ in message.announced] == [ip_address("fe80::1")]
+    assert [found.next_hop for _, found, _ in message.announced] == [ip_address("fe80::1")]
 
 
 def test_what_is_treated_as_withdrawn_is_told_apart() -> None:
     """RFC 7606: ExaBGP marks the attributes with an error."""
     body = {"update": {"attribute": {"error": "treat-as-withdraw"}, "withdraw": {"ipv4 unicast": ["10.0.0.0/24"]}}}
-    assert codec.parse(line("update", message=body)) == Update(PEER, malformed=(ip_network("10.0.0.0/24"),))
+    assert codec.parse(line("update", message=body)) == Update(PEER, malformed=((Family.IPV4, ONE),))
+
+
+@pytest.mark.parametrize(("hop", "asn"), [("192.0.2.3", 0), ("0.0.0.0", 7), ("127.0.0.1", 7), ("224.0.0.1", 7)])
+def test_what_exabgp_lets_through_is_malformed_all_the_same(hop: str, asn: int) -> None:
+    """AS 0 (RFC 7607), and a next hop that is nobody's address (RFC 4271 6.3)."""
+    path = {"0": {"element": "as-sequence", "value": [65001, asn]}}
+    body = {"update": {"attribute": {"as-path": path}, "announce": {"ipv4 unicast": {hop: ["10.0.0.0/24"]}}}}
+    assert codec.parse(line("update", message=body)) == Update(PEER, malformed=((Family.IPV4, ONE),))
+
+
+def test_what_does_not_cross_the_border_is_dropped_on_the_way_in() -> None:
+    """LOCAL_PREF, ORIGINATOR_ID and CLUSTER_LIST of eBGP; unknown non-transitive attributes of anybody."""
+    full = replace(ATTRIBUTES, unknown=(*ATTRIBUTES.unknown, UnknownAttribute(0x80, 98, b"x")))
+    assert codec.imported(full, internal=True) == ATTRIBUTES
+    outside = replace(ATTRIBUTES, local_pref=None, originator_id=None, cluster_list=())
+    assert codec.imported(full, internal=False) == outside
 
 
 def test_two_opens_agree_on_what_both_have() -> None:
@@ -165,7 +185,7 @@ def test_two_opens_agree_on_what_both_have() -> None:
 
 def test_an_announcement_is_written_with_every_attribute() -> None:
     """Numbers of sessions, attributes, prefixes; communities as octets."""
-    (command,) = codec.announce([3, 4], ATTRIBUTES, [ip_network("10.0.0.0/24"), ip_network("10.0.1.0/24")])
+    (command,) = codec.announce([3, 4], Family.IPV4, encode(ATTRIBUTES, Family.IPV4), TWO)
     assert command == (
         "@announce 3,4 next-hop 192.0.2.3 origin egp as-path [ 65001 4200000000 ] ( 7 8 ) med 0 local-preference 200 "
         "atomic-aggregate aggregator ( 65001:192.0.2.9 ) attribute [ 0x08 0xc0 0x00010002ffffff01 ] "
@@ -173,14 +193,20 @@ def test_an_announcement_is_written_with_every_attribute() -> None:
         "attribute [ 0x10 0xc0 0x0002fde800000003 ] attribute [ 0x20 0xc0 0x0000000100000002ffffffff ] "
         "attribute [ 0x63 0xe0 0x0102 ] ; 10.0.0.0/24 10.0.1.0/24"
     )
-    (bare,) = codec.announce([1], Attributes(next_hop=HOP), [ip_network("10.0.0.0/24")])
+    (bare,) = codec.announce([1], Family.IPV4, encode(Attributes(next_hop=HOP), Family.IPV4), ONE)
     assert bare == "@announce 1 next-hop 192.0.2.3 origin igp as-path [ ] ; 10.0.0.0/24"
+    six = Attributes(IPv6Address("2001:db8::1"), communities=((1, 2),) * 64)
+    (long,) = codec.announce([1], Family.IPV6, encode(six, Family.IPV6), pack([ip_network("2001:db8:1::/48")]))
+    octets = "00010002" * 64
+    assert long == (
+        f"@announce 1 next-hop 2001:db8::1 origin igp as-path [ ] attribute [ 0x08 0xc0 0x{octets} ] ; 2001:db8:1::/48"
+    )
 
 
 def test_long_lists_are_written_in_several_commands() -> None:
     """Every session is told every prefix once."""
     prefixes = [ip_network((0x0A000000 + (n << 8), 24)) for n in range(1201)]
-    commands = list(codec.withdraw(range(700), prefixes))
+    commands = list(codec.withdraw(range(700), Family.IPV4, pack(prefixes)))
     assert len(commands) == 6
     told = [(number, prefix) for c in commands for number in _sessions(c) for prefix in c.partition(" ; ")[2].split()]
     assert len(told) == len(set(told)) == 700 * 1201

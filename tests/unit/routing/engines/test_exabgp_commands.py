@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from types import SimpleNamespace
@@ -22,7 +23,9 @@ from exabgp.reactor.api.response.json import JSON
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from routing.bgp.values import Attributes, Network, Origin, Segment, SegmentType, UnknownAttribute
+from routing.bgp.attributes import encode
+from routing.bgp.nlri import pack
+from routing.bgp.values import Attributes, Family, Network, Origin, Segment, SegmentType, UnknownAttribute
 from routing.engines import exabgp_codec as codec
 from routing.engines import exabgp_messages as messages
 from routing.engines.exabgp_commands import Commands, part
@@ -32,6 +35,17 @@ US = 65000
 FAMILIES = [(AFI.ipv4, SAFI.unicast), (AFI.ipv6, SAFI.unicast)]
 ONE, TWO = IPv4Network("10.0.0.0/24"), IPv4Network("10.0.1.0/24")
 PLAIN = Attributes(next_hop=IPv4Address("192.0.2.1"), as_path=(Segment(SegmentType.SEQUENCE, (65001,)),))
+
+
+def announce(sessions: list[int], found: Attributes, prefixes: Sequence[Network]) -> Iterator[str]:
+    """Return the commands that announce prefixes of one family."""
+    family = Family.of(prefixes[0])
+    return codec.announce(sessions, family, encode(found, family), pack(prefixes))
+
+
+def withdraw(sessions: list[int], prefixes: Sequence[Network]) -> Iterator[str]:
+    """Return the commands that withdraw prefixes of one family."""
+    return codec.withdraw(sessions, Family.of(prefixes[0]), pack(prefixes))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -145,12 +159,12 @@ def decoded(peer: Peer, octets: bytes) -> list[messages.Update]:
 def test_an_announcement_is_encoded_once_for_all_its_sessions() -> None:
     """Those that agreed on the same get the very same octets; others and sessions that are over get none."""
     peers = [Peer(1), Peer(2), Peer(3), Peer(4, up=False)]
-    assert run(Reactor(*peers), *codec.announce([1, 2, 4, 9], PLAIN, [ONE, TWO])) == ["done"]
+    assert run(Reactor(*peers), *announce([1, 2, 4, 9], PLAIN, [ONE, TWO])) == ["done"]
     first, second, third, fourth = (peer.sent() for peer in peers)
     assert first[0] is second[0]
     assert (third, fourth) == ([], [])
     (update,) = decoded(peers[0], first[0])
-    assert update.announced == ((PLAIN, (ONE, TWO)),)
+    assert update.announced == ((Family.IPV4, PLAIN, pack([ONE, TWO])),)
 
 
 def test_changes_go_out_in_the_order_in_which_they_came() -> None:
@@ -158,15 +172,15 @@ def test_changes_go_out_in_the_order_in_which_they_came() -> None:
     peer = Peer(1)
     other = replace(PLAIN, med=7)
     commands = [
-        *codec.announce([1], PLAIN, [ONE]),
-        *codec.announce([1], other, [ONE]),
-        *codec.announce([1], PLAIN, [ONE]),
-        *codec.withdraw([1], [ONE]),
+        *announce([1], PLAIN, [ONE]),
+        *announce([1], other, [ONE]),
+        *announce([1], PLAIN, [ONE]),
+        *withdraw([1], [ONE]),
     ]
     run(Reactor(peer), *commands)
     told = [update for octets in peer.sent() for update in decoded(peer, octets)]
-    assert [u.announced[0][0].med if u.announced else "withdrawn" for u in told] == [None, 7, None, "withdrawn"]
-    assert told[-1].withdrawn == (ONE,)
+    assert [u.announced[0][1].med if u.announced else "withdrawn" for u in told] == [None, 7, None, "withdrawn"]
+    assert told[-1].withdrawn == ((Family.IPV4, pack([ONE])),)
     assert peer.sent() == []
 
 
@@ -175,19 +189,19 @@ def test_many_prefixes_share_messages_in_both_families() -> None:
     peer = Peer(1)
     six = replace(PLAIN, next_hop=IPv6Address("2001:db8::1"))
     prefixes: list[Network] = [IPv6Network((0x20010DB8 << 96 | n << 80, 48)) for n in range(300)]
-    run(Reactor(peer), *codec.announce([1], six, prefixes), *codec.withdraw([1], prefixes))
+    run(Reactor(peer), *announce([1], six, prefixes), *withdraw([1], prefixes))
     updates = [update for octets in peer.sent() for update in decoded(peer, octets)]
     assert len(updates) == 2
-    assert updates[0].announced == ((six, tuple(prefixes)),)
-    assert updates[1].withdrawn == tuple(prefixes)
+    assert updates[0].announced == ((Family.IPV6, six, pack(prefixes)),)
+    assert updates[1].withdrawn == ((Family.IPV6, pack(prefixes)),)
 
 
 def test_internal_neighbours_are_sent_the_local_preference() -> None:
     """What depends on the session is encoded for each kind of session."""
     inside, outside = Peer(1, US), Peer(2)
-    run(Reactor(inside, outside), *codec.announce([1, 2], replace(PLAIN, local_pref=300), [ONE]))
+    run(Reactor(inside, outside), *announce([1, 2], replace(PLAIN, local_pref=300), [ONE]))
     found = [
-        decoded(peer, octets)[0].announced[0][0].local_pref for peer in (inside, outside) for octets in peer.sent()
+        decoded(peer, octets)[0].announced[0][1].local_pref for peer in (inside, outside) for octets in peer.sent()
     ]
     assert found == [300, None]
 
@@ -278,11 +292,11 @@ SENT = st.builds(
 def test_every_attribute_survives_the_way_through_exabgp(attributes: Attributes) -> None:
     """Our text, its parser, its encoder, its decoder, its JSON, our values: what comes out went in."""
     peer = Peer(1, US)
-    run(Reactor(peer), *codec.announce([1], attributes, [ONE]))
+    run(Reactor(peer), *announce([1], attributes, [ONE]))
     (octets,) = peer.sent()
     (update,) = decoded(peer, octets)
-    ((found, prefixes),) = update.announced
-    assert prefixes == (ONE,)
+    ((_, found, nlri),) = update.announced
+    assert nlri == pack([ONE])
     assert _flags_settled(found) == _flags_settled(attributes)
 
 
@@ -297,15 +311,15 @@ def test_prefixes_of_every_length_are_encoded(prefix: str) -> None:
     peer = Peer(1)
     network: Network = IPv6Network(prefix) if ":" in prefix else IPv4Network(prefix)
     hop = IPv6Address("2001:db8::1") if ":" in prefix else IPv4Address("192.0.2.1")
-    run(Reactor(peer), *codec.announce([1], replace(PLAIN, next_hop=hop), [network]))
+    run(Reactor(peer), *announce([1], replace(PLAIN, next_hop=hop), [network]))
     (octets,) = peer.sent()
-    assert decoded(peer, octets)[0].announced[0] == (replace(PLAIN, next_hop=hop), (network,))
+    assert decoded(peer, octets)[0].announced[0] == (Family.of(network), replace(PLAIN, next_hop=hop), pack([network]))
 
 
 def test_an_ipv4_prefix_may_have_an_ipv6_next_hop() -> None:
     """RFC 8950."""
     peer = Peer(1)
     six = replace(PLAIN, next_hop=IPv6Address("2001:db8::1"))
-    run(Reactor(peer), *codec.announce([1], six, [ONE]))
+    run(Reactor(peer), *announce([1], six, [ONE]))
     (octets,) = peer.sent()
-    assert decoded(peer, octets)[0].announced[0] == (six, (ONE,))
+    assert decoded(peer, octets)[0].announced[0] == (Family.IPV4, six, pack([ONE]))

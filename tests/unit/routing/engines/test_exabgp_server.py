@@ -13,8 +13,10 @@ import pytest
 
 from appliance.model.errors import EngineError
 from routing.bgp.codec import speaker_to_json
-from routing.bgp.values import Announcement, Mode, Neighbor, Speaker
-from routing.engines import exabgp_server, wire
+from routing.bgp.nlri import pack
+from routing.bgp.routeserver import Bests
+from routing.bgp.values import Announcement, Family, Mode, Neighbor, Speaker
+from routing.engines import answers, exabgp_server, wire
 from routing.engines.engine import Best, Synced
 from routing.engines.exabgp_core import Core
 from routing.engines.exabgp_server import Server
@@ -43,6 +45,10 @@ class Box:
         self.applied: list[Speaker] = []
         self.commands: list[str] = []
         self.server = Server(self.core, self.apply, self.commands.append)
+
+    def watched(self) -> bool:
+        """Tell whether best paths are news."""
+        return self.core.server.watched
 
     async def apply(self, speaker: Speaker) -> None:
         """Refuse a speaker without neighbours."""
@@ -79,7 +85,8 @@ async def test_requests_are_answered(tmp_path: Path) -> None:
         assert [wire.session_from_json(item).name for item in sessions["part"]] == ["n"]
         assert end == {"id": 1, "result": True}
         *parts, _ = await ask(path, {"method": "routes", "prefix": None, "neighbor": None})
-        assert [len(part["part"]) for part in parts] == [1000, 1000, 500]
+        assert len(parts) > 1
+        assert sum(len(part["part"]) for part in parts) == len(PREFIXES)
         one, _ = await ask(path, {"method": "routes", "prefix": str(PREFIXES[3]), "neighbor": "local"})
         assert wire.route_from_json(one["part"][0]).prefix == PREFIXES[3]
         await ask(path, {"method": "cease", "subcode": 2})
@@ -94,23 +101,27 @@ async def test_requests_are_answered(tmp_path: Path) -> None:
         assert "error" in (await ask(path, {"method": "fly"}))[0]
 
 
-async def test_a_watcher_gets_the_snapshot_and_then_what_happens(tmp_path: Path) -> None:
-    """In that order, however long the snapshot is."""
+async def test_a_watcher_is_told_everything_and_then_what_happens(tmp_path: Path) -> None:
+    """In that order, however long everything is; best paths are news as long as somebody watches."""
     path = tmp_path / "s"
     async with serving(path) as box:
+        assert not box.watched()
         reader, writer = await asyncio.open_unix_connection(path, limit=exabgp_server.LIMIT)
         writer.write(b'{"id": 0, "method": "watch"}\n')
-        await eventually_async(lambda: box.server._watchers, what="the server knows its watcher")
-        box.server.publish((Best(PREFIXES[0], None),))
         events: list[object] = []
-        while len(events) < len(PREFIXES) + 2:
+        while Synced() not in events:
             events += [wire.event_from_json(item) for item in json.loads(await reader.readline())["events"]]
-        assert events[-2:] == [Synced(), Best(PREFIXES[0], None)]
-        assert {event.prefix for event in events[:-2] if isinstance(event, Best)} == set(PREFIXES)
+        assert {event.prefix for event in events[:-1] if isinstance(event, Best)} == set(PREFIXES)
+        assert box.watched()
+        box.core.configure(replace(SPEAKER, announcements=SPEAKER.announcements[1:]), 0)
+        box.server.publish(box.core.take_events())
+        (gone,) = json.loads(await reader.readline())["events"]
+        assert wire.event_from_json(gone) == Best(PREFIXES[0], None)
         writer.close()
         await writer.wait_closed()
         box.server.publish((Synced(),))
-        await eventually_async(lambda: not box.server._watchers, what="the watcher that left is forgotten")
+        await eventually_async(lambda: not box.server._listeners, what="the watcher that left is forgotten")
+        assert not box.watched()
 
 
 async def test_a_watcher_who_wants_no_routes_hears_the_rest(tmp_path: Path) -> None:
@@ -119,28 +130,32 @@ async def test_a_watcher_who_wants_no_routes_hears_the_rest(tmp_path: Path) -> N
     async with serving(path) as box:
         reader, writer = await asyncio.open_unix_connection(path, limit=exabgp_server.LIMIT)
         writer.write(b'{"id": 0, "method": "watch", "routes": false}\n')
-        await eventually_async(lambda: box.server._watchers, what="the server knows its watcher")
+        await eventually_async(lambda: box.server._listeners, what="the server knows its watcher")
         box.server.publish((Best(PREFIXES[0], None),))
         box.server.publish((Best(PREFIXES[0], None), Synced()))
-        heard = [json.loads(await reader.readline())["events"] for _ in range(2)]
-        assert heard == [[{"kind": "synced"}]] * 2
+        heard: list[object] = []
+        while len(heard) < 2:
+            heard += json.loads(await reader.readline())["events"]
+        assert heard == [{"kind": "synced"}] * 2
+        assert not box.watched()
         writer.close()
 
 
 async def test_a_watcher_that_does_not_listen_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It comes again and gets a fresh snapshot; memory does not grow meanwhile."""
-    monkeypatch.setattr(exabgp_server, "BEHIND", 5)
+    monkeypatch.setattr(answers, "BEHIND", 1 << 18)
     path = tmp_path / "s"
     async with serving(path) as box:
         reader, writer = await asyncio.open_unix_connection(path, limit=1)
         writer.write(b'{"id": 0, "method": "watch"}\n')
-        await eventually_async(lambda: box.server._watchers, what="the server knows its watcher")
-        many = tuple(Best(prefix, None) for prefix in PREFIXES)
+        await eventually_async(lambda: box.server._listeners, what="the server knows its watcher")
+        many = (Bests(Family.IPV4, pack(PREFIXES), None),)
 
         def cut_off() -> bool:
             box.server.publish(many)
-            return not box.server._watchers
+            return not box.server._listeners
 
         await eventually_async(cut_off, what="the watcher is let go")
-        del reader
+        heard = await reader.read(-1)
+        assert not heard.endswith(b"\n")
         writer.close()

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from routing.engines.answers import Watcher
 from routing.engines.engine import Synced
 from routing.engines.native import connection
-from routing.engines.native.answers import Watcher
 from routing.engines.native.connection import Connection, listen
 
 

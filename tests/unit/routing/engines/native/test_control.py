@@ -17,9 +17,9 @@ from appliance.model.errors import EngineError
 from routing.bgp.nlri import pack
 from routing.bgp.routeserver import Bests
 from routing.bgp.values import Announcement, Family, ImportPolicy, PrefixRule, Speaker
-from routing.engines import wire
+from routing.engines import answers, wire
 from routing.engines.engine import Best, Synced
-from routing.engines.native import answers, connection, control
+from routing.engines.native import connection, control
 from routing.engines.native.connection import listen
 from routing.engines.native.control import Control
 from routing.engines.speaker_text import Draft, lines

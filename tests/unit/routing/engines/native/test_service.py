@@ -16,7 +16,7 @@ from routing.engines.files import Files
 from routing.engines.native.connection import listen
 from routing.engines.native.control import Control
 from routing.engines.native.service import AGAIN, PAUSE, Service
-from routing.engines.native.views import News
+from routing.engines.views import News
 from tests.support.fake_core import FakeCore, at, neighbor, speaker
 
 NUMBERS = range(1, 5)

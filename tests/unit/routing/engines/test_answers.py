@@ -10,10 +10,9 @@ import pytest
 from routing.bgp.nlri import pack
 from routing.bgp.routeserver import Bests
 from routing.bgp.values import Announcement, Attributes, Family
-from routing.engines import wire
+from routing.engines import answers, wire
+from routing.engines.answers import Watcher
 from routing.engines.engine import Best, Lost, Session, SessionState, Synced
-from routing.engines.native import answers
-from routing.engines.native.answers import Watcher
 from tests.support.fake_core import FakeCore, at, attributes, neighbor, speaker
 
 MANY = [IPv4Network((0x0A000000 + (n << 8), 24)) for n in range(1200)]

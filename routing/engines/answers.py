@@ -1,7 +1,8 @@
 """What the process answers the daemon, as lines of JSON (`wire`) that are written a little at a time.
 
-Called by `control`. Pure. Everything long is an iterator of steps: a step is a line to be sent, or empty if it was only a part of
-the work. For each prefix no more is done than to write it down before a text that all prefixes of a label share.
+Called by those who have the socket, `native.control` and `exabgp_server`. Pure. Everything long is an iterator of steps: a step
+is a line to be sent, or empty if it was only a part of the work. For each prefix no more is done than to write it down before a
+text that all prefixes of a label share.
 """
 
 from __future__ import annotations
@@ -10,27 +11,24 @@ import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
-from socket import AF_INET, AF_INET6, inet_ntop
 from typing import Any, Final, Protocol
 
 from routing.bgp.hot import cut
-from routing.bgp.nlri import WIDTHS, each
 from routing.bgp.routeserver import Bests, RouteServer
-from routing.bgp.values import Address, Family, Network
-from routing.engines import wire
+from routing.bgp.values import Address, Network
+from routing.engines import views, wire
 from routing.engines.engine import Best, RouteView, SessionView, Synced
-from routing.engines.native import views
-from routing.engines.native.views import News, Shown
+from routing.engines.prefix_text import unpacked
+from routing.engines.views import News, Shown
 
 #: A line is closed when it has so many items, or characters.
 PART, LONG = 500, 1 << 18
-#: Octets of packed prefixes that are written at once.
+#: Octets of packed prefixes that are texts at once.
 _PIECE: Final = 2000
 #: Octets of packed prefixes that may wait for a watcher; anything else that waits counts as a few.
 BEHIND: Final = 16 << 20
 _FEW: Final = 100
 _EVENTS: Final = '{"events": ['
-_FAMILIES: Final = {Family.IPV4: AF_INET, Family.IPV6: AF_INET6}
 
 
 class Shows(Protocol):
@@ -157,15 +155,8 @@ def _shown(shown: Shown) -> Iterator[list[str]]:
     data = wire.route_to_json(view) if isinstance(view, RouteView) else wire.event_to_json(view)
     del data["prefix"]
     rest = json.dumps(data)[1:]
-    family, octets = _FAMILIES[shown.family], WIDTHS[shown.family] // 8
     for piece in cut(shown.nlri, _PIECE):
-        yield [
-            f'{{"prefix": "{inet_ntop(family, prefix[1:].ljust(octets, _ZERO))}/{prefix[0]}", {rest}'
-            for prefix in each(piece)
-        ]
-
-
-_ZERO: Final = b"\0"
+        yield [f'{{"prefix": "{prefix}", {rest}' for prefix in unpacked(piece, shown.family)]
 
 
 def _part(request: int) -> str:

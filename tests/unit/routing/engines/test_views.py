@@ -6,9 +6,9 @@ from ipaddress import IPv4Address, ip_network
 from routing.bgp.nlri import pack, unpack
 from routing.bgp.routeserver import Bests
 from routing.bgp.values import Announcement, Attributes, Family, ImportPolicy, Neighbor, Network, PrefixRule, Reason
+from routing.engines import views
 from routing.engines.engine import Best, RouteView, Session, SessionState
-from routing.engines.native import views
-from routing.engines.native.views import Shown
+from routing.engines.views import Shown
 from tests.support.fake_core import FakeCore, Where, at, attributes, neighbor, speaker
 
 P1, P2, P3 = (ip_network(f"10.0.{n}.0/24") for n in (1, 2, 3))
