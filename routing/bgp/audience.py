@@ -77,12 +77,23 @@ class Audience:
         """Return what exactly this member is told."""
         if label is None:
             return None
+        if label.total:
+            return self._best_for(peer, label, family)
         candidates = self._exporter.candidates(label.ranked)
-        withheld = self._exporter.withheld
-        allowed = [path for path in candidates if not withheld(path, peer)]
-        if len(allowed) < len(candidates) and not label.total:
+        allowed = [path for path in candidates if not self._exporter.withheld(path, peer)]
+        if len(allowed) < len(candidates):
             allowed = list(rank(allowed))
-        return self._best(allowed, family, total=label.total)
+        return self._best(allowed, family, total=False)
+
+    def _best_for(self, peer: Peer, label: Label, family: Family) -> bytes | None:
+        """Return the first path that may be told to this member and can be said."""
+        withheld = self._exporter.withheld
+        for path in self._exporter.candidates(label.ranked):
+            if path.source is not peer and not withheld(path, peer):
+                octets = self._octets(path, family)
+                if octets is not None:
+                    return octets
+        return None
 
     def concerned(self, before: Label | None, after: Label | None) -> tuple[Peer, ...]:
         """Return the members that one of the accepted paths of these labels may be withheld from."""

@@ -20,43 +20,52 @@ Buffer = bytes | memoryview
 
 
 class Stream:
-    """The messages for some neighbours, one after another, and which stretches are not for whom."""
+    """The messages for some neighbours, one after another, and which of them are not for whom."""
 
-    __slots__ = ("_chunks", "_holes", "_size", "_to")
+    __slots__ = ("_chunks", "_to")
 
     def __init__(self, to: tuple[Peer, ...]) -> None:
         """Begin with nothing."""
         self._to = to
-        self._chunks: list[bytes] = []
-        self._size = 0
-        self._holes: dict[Peer, list[int]] = {}
+        self._chunks: list[tuple[bytes, tuple[Peer, ...]]] = []
 
     def add(self, chunk: bytes, but: tuple[Peer, ...]) -> None:
         """Append messages for all but some."""
-        start = self._size
-        self._chunks.append(chunk)
-        self._size = end = start + len(chunk)
-        for peer in but:
-            holes = self._holes.setdefault(peer, [])
-            if holes and holes[-1] == start:
-                holes[-1] = end
-            else:
-                holes += (start, end)
+        self._chunks.append((chunk, but))
 
     def parts(self) -> Iterator[tuple[Peer, Buffer]]:
         """Yield each neighbour's buffers in order."""
-        whole = b"".join(self._chunks)
-        view = memoryview(whole)
+        if len(self._to) == 1:
+            # Messages may be shared with other audiences; put together for one neighbour alone they would not be.
+            (peer,) = self._to
+            yield from ((peer, chunk) for chunk, but in self._chunks if not but)
+            return
+        whole = b"".join([chunk for chunk, _ in self._chunks])
+        view, found = memoryview(whole), self._holes()
         for peer in self._to:
-            holes = self._holes.get(peer)
+            holes = found.get(peer)
             if holes is None:
                 yield peer, whole
                 continue
             # What lies between the holes, and before the first and behind the last.
-            edges = [0, *holes, self._size]
+            edges = [0, *holes, len(whole)]
             for start, end in zip(edges[::2], edges[1::2], strict=True):
                 if start < end:
                     yield peer, view[start:end]
+
+    def _holes(self) -> dict[Peer, list[int]]:
+        found: dict[Peer, list[int]] = {}
+        start = 0
+        for chunk, but in self._chunks:
+            end = start + len(chunk)
+            for peer in but:
+                holes = found.setdefault(peer, [])
+                if holes and holes[-1] == start:
+                    holes[-1] = end
+                else:
+                    holes += (start, end)
+            start = end
+        return found
 
 
 def parts(sends: Iterable[Send]) -> Iterator[tuple[Peer, Buffer]]:
@@ -67,7 +76,7 @@ def parts(sends: Iterable[Send]) -> Iterator[tuple[Peer, Buffer]]:
     streams: dict[int, Stream] = {}
     last: Send | None = None
     chunk = b""
-    for send in sends:
+    for send in _together(sends):
         # What several audiences are told of one change comes in a row, and the same is mostly one object.
         if (
             last is None
@@ -85,6 +94,19 @@ def parts(sends: Iterable[Send]) -> Iterator[tuple[Peer, Buffer]]:
         stream.add(chunk, send.but)
     for stream in streams.values():
         yield from stream.parts()
+
+
+def _together(sends: Iterable[Send]) -> Iterator[Send]:
+    """Let withdrawals that concern the same neighbours be one: whatever the prefixes had, now they have nothing."""
+    gone: dict[tuple[int, tuple[Peer, ...], Family], list[Send]] = {}
+    for send in sends:
+        if send.octets is not None:
+            yield send
+        else:
+            gone.setdefault((id(send.to), send.but, send.family), []).append(send)
+    for alike in gone.values():
+        first = alike[0]
+        yield first if len(alike) == 1 else first._replace(nlri=b"".join([send.nlri for send in alike]))
 
 
 def _write(send: Send) -> bytes:

@@ -139,10 +139,28 @@ def test_all_members_get_one_buffer_and_the_source_what_is_not_its_own() -> None
     found = written(*sends)
     assert found[ONE][0] is found[TWO][0]
     assert len(found[ONE]) == len(found[TWO]) == 1
-    everything = [(P[0], said[0]), (P[1], said[0]), (P[2], said[1]), (P[3], said[1]), (P[4], None), (P[5], said[2])]
+    everything = [(P[0], said[0]), (P[1], said[0]), (P[2], said[1]), (P[3], said[1]), (P[5], said[2]), (P[4], None)]
     assert heard(found[ONE]) == everything
     assert heard(found[THREE]) == everything[:2] + everything[4:]
     assert all(isinstance(data, memoryview) and data.obj is found[ONE][0] for data in found[THREE])
+
+
+def test_prefixes_that_the_same_neighbours_lose_are_withdrawn_together() -> None:
+    """Whatever attributes each of them had; who is not concerned by all of them is told of the others."""
+    members = (ONE, TWO, THREE)
+    sends = [send(members, P[:2], None), send(members, P[2:3], None, THREE), send(members, P[3:4], None)]
+    found = written(*sends)
+    assert len(messages(found[ONE], LONG)) == 2
+    assert {prefix for prefix, _ in heard(found[ONE])} == set(P[:4])
+    assert [prefix for prefix, _ in heard(found[THREE])] == [*P[:2], P[3]]
+
+
+def test_what_many_audiences_of_one_are_told_is_one_buffer() -> None:
+    """A thousand neighbours of different policies hold what they are told once."""
+    sends = [send((peer,), P[:2], attributes(5)) for peer in (ONE, TWO, THREE)]
+    shared = sends[0]
+    found = written(*(each._replace(octets=shared.octets, nlri=shared.nlri, format=shared.format) for each in sends))
+    assert found[ONE][0] is found[TWO][0] is found[THREE][0]
 
 
 def test_a_member_gets_its_own_messages_besides_those_of_all() -> None:
