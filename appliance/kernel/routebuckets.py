@@ -24,6 +24,8 @@ METRICS: Final[Mapping[int, int]] = {PROTO_BOX: 512, PROTO_BGP: 2048}
 Hops = tuple[Hop, ...]
 Work = Literal["delete", "move", "put"]
 RouteChange = Change[Route]
+#: What is done, protocol, type and length of the prefix, id of the hops, MTU: all changes of a bucket have them.
+_Kind = tuple[Work, int, type, int, int, int | None]
 #: The groups that routes use now, by the number of their destination, for each protocol and IP version.
 Places = defaultdict[tuple[int, int], dict[int, int]]
 
@@ -92,25 +94,27 @@ class Bucket:
 
 
 def sort(changes: Iterable[RouteChange], places: Places) -> list[Bucket]:
-    """Sort changes into buckets; what is to be deleted and is not there is left out."""
-    kinds: dict[tuple[str, int, type, int, int, int | None], Bucket] = {}
+    """Sort changes into buckets; what is to be deleted and is not there is left out.
+
+    Most changes are of the kind of the one before, so that is looked at first.
+    """
+    kinds: dict[_Kind, Bucket] = {}
     same = _Same()
-    latest: Hops = ()
-    hops = latest
+    latest: _Kind | None = None
+    bucket: Bucket | None = None
     for change in changes:
         old, new = change.old, change.new
         route = new or old
         assert route is not None  # noqa: S101 - a change has one side
-        given, mtu = ((), None) if new is None else (new.hops, new.mtu)
-        if given is not latest:
-            latest, hops = given, same.one(given)
+        hops, mtu = ((), None) if new is None else (new.hops, new.mtu)
         work: Work = "delete" if new is None else "put" if old is None or old.mtu != mtu else "move"
         network = route.destination
-        length = network.prefixlen
-        kind = (work, route.proto, type(network), length, id(hops), mtu)
-        bucket = kinds.get(kind)
-        if bucket is None:
-            bucket = kinds[kind] = Bucket(work, route.proto, network.version, length, hops, mtu)
+        kind = (work, route.proto, type(network), network.prefixlen, id(hops), mtu)
+        if bucket is None or kind != latest:
+            latest, hops = kind, same.one(hops)
+            known = (*kind[:4], id(hops), mtu)
+            bucket = kinds.get(known) or Bucket(work, route.proto, network.version, kind[3], hops, mtu)
+            kinds[known] = bucket
         bucket.changes.append(change)
         bucket.addresses.append(int(network.network_address))
     split = [part for bucket in kinds.values() for part in bucket.split(places[bucket.proto, bucket.version])]

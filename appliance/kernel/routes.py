@@ -27,7 +27,7 @@ from appliance.model.errors import KernelError
 from appliance.model.facts import HOST, Hop, Namespace, Route
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from appliance.kernel.namespaces import Identity, Namespaces
     from appliance.state.diff import Plan
@@ -53,11 +53,12 @@ class RoutesPort:
 
     def apply(self, plan: Plan[Route]) -> tuple[Failure, ...]:
         """Carry the plan out, a packed batch for each thousand routes."""
-        by_ns: dict[Namespace, list[RouteChange]] = {}
+        spaces = {(change.new or change.fact).ns for change in plan.changes}
+        if len(spaces) == 1:
+            return tuple(self._apply_one(spaces.pop(), plan.changes))
+        by_ns: dict[Namespace, list[RouteChange]] = {ns: [] for ns in spaces}
         for change in plan.changes:
-            route = change.new or change.old
-            assert route is not None  # noqa: S101 - a change has one side
-            by_ns.setdefault(route.ns, []).append(change)
+            by_ns[change.fact.ns].append(change)
         return tuple([failure for ns, changes in by_ns.items() for failure in self._apply_one(ns, changes)])
 
     def replace_hops(self, ns: Namespace, proto: int, old: tuple[Hop, ...], new: tuple[Hop, ...]) -> int:
@@ -75,7 +76,7 @@ class RoutesPort:
     def close(self) -> None:
         """Nothing of its own: sockets belong to `Namespaces`."""
 
-    def _apply_one(self, ns: Namespace, changes: list[RouteChange]) -> list[Failure]:
+    def _apply_one(self, ns: Namespace, changes: Sequence[RouteChange]) -> list[Failure]:
         """Apply the changes of one namespace; in one that is gone, everything is deleted already."""
         try:
             return self._prepare(ns).apply(changes)
