@@ -329,7 +329,10 @@ def test_a_slow_neighbour_falls_behind_and_catches_up(bench: Bench, monkeypatch:
     assert bench.notes.of("behind") == [("behind", one)]
     bench.do(Write(one, b"keepalive"), Write(two, b"news"))
     assert bench.notes.of("behind", "caught up") == [("behind", one)]
-    assert bench.read(slow, sent + 9) == BIG * (sent // len(BIG)) + b"keepalive"
+    assert bench.read(slow, len(BIG)) == BIG
+    assert bench.loop._numbered[one].waiting
+    assert bench.notes.of("caught up") == []
+    assert bench.read(slow, sent - len(BIG) + 9) == BIG * (sent // len(BIG) - 1) + b"keepalive"
     bench.until(lambda: bench.notes.of("caught up"))
     bench.do(Write(one, b"missed"))
     assert bench.read(slow, 6) == b"missed"
@@ -385,6 +388,7 @@ def test_what_follows_from_actions_is_done_in_the_same_turn(bench: Bench) -> Non
     rounds: Iterator[list[Action]] = iter([[Write(number, b"a")], [Write(number, b"b")], [Write(number, b"c")]])
     bench.notes.settle = lambda: next(rounds, [])  # type: ignore[method-assign]
     bench.turn()
+    assert next(rounds, None) is None
     assert bench.read(client, 3) == b"abc"
 
 
