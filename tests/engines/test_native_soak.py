@@ -13,15 +13,14 @@ import socket
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_network
-from pathlib import Path
 from statistics import median
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pytest
 
@@ -49,9 +48,8 @@ from routing.bgp.values import (
     Speaker,
     UnknownAttribute,
 )
-from routing.engines.engine import Best, Event, Lost, RouteView, SessionView
-from tests.support.crowd import Crowd, Guest, add_addresses, maker
-from tests.support.engines import EngineOnLan
+from routing.engines.engine import RouteView, SessionView
+from tests.support.crowd import Crowd, Guest, Tended, add_addresses, maker
 from tests.support.lan import Lan
 from tests.support.naive_rs import NaiveRouteServer
 from tests.support.scenario import ACCEPT_ALL, EVERYTHING, SEND_ALL, SERVER, wait_until_listening
@@ -94,49 +92,6 @@ FATAL = [
     MARKER + bytes.fromhex("001a02" + "0000" + "0003" + "406300"),
 ]
 T = TypeVar("T")
-
-
-class Tended(EngineOnLan):
-    """An engine whose events are not kept: only what they say of best paths so far, and how often it was lost."""
-
-    losses = 0
-
-    async def _collect(self, batches: AsyncIterator[tuple[Event, ...]]) -> None:
-        async for batch in batches:
-            for event in batch:
-                if isinstance(event, Best):
-                    self._note(event)
-                elif isinstance(event, Lost):
-                    self.losses += 1
-                    self.best = {}
-
-    @property
-    def directory(self) -> Path:
-        """Return where the engine keeps its files."""
-        return Path(self._directory.name)
-
-    @property
-    def pid(self) -> int:
-        """Return the process."""
-        return int((self.directory / "native.pid").read_text().split(maxsplit=1)[0])
-
-    @property
-    def resident(self) -> int:
-        """Return the memory of the process, octets."""
-        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
-        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmRSS"))
-
-    @property
-    def spent(self) -> float:
-        """Return how long the process has computed, seconds."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def complaints(self) -> list[str]:
-        """Return what the log says that it never should."""
-        words = ("neighbor-dropped", "request-failed", "change-failed", "watcher-cut-off", "Traceback", "Error")
-        lines = (self.directory / "native.log").read_text().splitlines()
-        return [line for line in lines if any(word in line for word in words)]
 
 
 @lru_cache(maxsize=1 << 14)
@@ -494,7 +449,7 @@ class Soak:
 
     def _changed(self) -> None:
         if self.change is not None:
-            self.crowd.until(self.change.done, within=60, what="the engine has taken in a speaker")
+            self.crowd.until(self.change.done, within=150, what="the engine has taken in a speaker")
             self.change.result()
             self.change = None
 
@@ -508,14 +463,14 @@ class Soak:
             guest.excused = "killed"
         self.engine.kill()
         self._say("kill")
-        self.crowd.until(lambda: self.engine.pid != before and self._sessions(), within=60, what="the process is back")
+        self.crowd.until(lambda: self.engine.pid != before and self._sessions(), within=150, what="the process is back")
 
     def leave(self) -> None:
         """Have everybody go for good, and look what stays."""
         for guest in self.crowd.guests:
             guest.close(last=encode_notification(Notify(6, 9, bytes((6, 2)))))
         self.crowd.until(
-            lambda: not any(view.received for view in self._sessions()), within=60, what="no route is left"
+            lambda: not any(view.received for view in self._sessions()), within=150, what="no route is left"
         )
         self._judge_memory()
 
@@ -552,11 +507,11 @@ class Soak:
         self.crowd.until(self._all_up, within=150, what="all neighbours are up")
         for guest in self.present:
             self._fill(guest)
-        self.crowd.until(self._all_told, within=60, what="the engine has what the guests said")
+        self.crowd.until(self._all_told, within=150, what="the engine has what the guests said")
         naive = self._naive()
-        sent = naive.sent()
-        self.crowd.until(lambda: self._heard(sent), within=90, what="the guests have what they are to have")
-        self.crowd.until(lambda: self._best_known(naive), within=30, what="a watcher knows the best paths")
+        sent, best = naive.sent(), _bests(naive)
+        self.crowd.until(lambda: self._heard(sent), within=150, what="the guests have what they are to have")
+        self.crowd.until(lambda: self._best_known(best), within=150, what="a watcher knows the best paths")
         assert not self.crowd.surprises, f"sessions that ended for no reason: {self.crowd.surprises}"
         assert not self.engine.complaints()
         self.samples.append((self._now, self.engine.resident))
@@ -642,15 +597,20 @@ class Soak:
         )
         return "\n    ".join(lines)
 
-    def _best_known(self, naive: NaiveRouteServer) -> bool:
-        best: dict[Network, Any] = {}
-        for prefix in {prefix for _, prefix in naive.said}:
-            for route in naive.ranked(prefix)[:1]:
-                best[prefix] = route.attributes, "local" if route.source is None else route.source.neighbor.name
+    def _best_known(self, best: dict[Network, tuple[Attributes, str]]) -> bool:
+        assert self.engine.watching
         known = {prefix: (said.attributes, said.neighbor) for prefix, said in list(self.engine.best.items())}
-        wrong = {p for p in {*best, *known} if best.get(p) != known.get(p)}
-        assert not wrong, f"{len(wrong)}: {[(p, best.get(p), known.get(p)) for p in list(wrong)[:2]]}"
+        wrong = [prefix for prefix in {*best, *known} if best.get(prefix) != known.get(prefix)]
+        assert not wrong, f"{len(wrong)}: {[(p, best.get(p), known.get(p)) for p in wrong[:2]]}"
         return True
+
+
+def _bests(naive: NaiveRouteServer) -> dict[Network, tuple[Attributes, str]]:
+    found = {}
+    for prefix in {prefix for _, prefix in naive.said}:
+        for route in naive.ranked(prefix)[:1]:
+            found[prefix] = route.attributes, "local" if route.source is None else route.source.neighbor.name
+    return found
 
 
 def _texts(prefixes: list[Network]) -> str:

@@ -2,22 +2,24 @@
 
 One epoll for all, no thread and no clock of its own: a test calls `Crowd.turn` again and again. What a guest hears is read
 by `routing.bgp.update`, which must find nothing wrong with it. Whatever ends a session without a reason the test has given
-is a `surprise`.
+is a `surprise`. `Tended` is the engine that they are guests of.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import select
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from routing.bgp.attributes import downgrade, encode
@@ -40,7 +42,8 @@ from routing.bgp.negotiation import LONG_LIMIT, Agreement, agree
 from routing.bgp.nlri import each, pack
 from routing.bgp.update import Format, read
 from routing.bgp.values import Address, Attributes, Family, Network
-from tests.support.engines import enter
+from routing.engines.engine import Best, Event, Lost
+from tests.support.engines import EngineOnLan, enter
 from tests.support.lan import Lan
 
 CODES = {family: family.value[0] << 8 | family.value[1] for family in Family}
@@ -109,8 +112,8 @@ class Guest:
 
     # -- the connection
 
-    def connect(self, said: Open) -> None:
-        """Begin a session."""
+    def connect(self, said: Open, *, instead: bytes = b"") -> None:
+        """Begin a session, or say something else in the place of OPEN."""
         assert self.tcp is None
         family = socket.AF_INET if self.address.version == 4 else socket.AF_INET6
         made = self.tcp = self.crowd.make(family)
@@ -120,7 +123,7 @@ class Guest:
         self.open, self.theirs, self._agreed, self._rest, self._due = said, None, None, b"", 0.0
         self.established, self.reading, self.excused, self.touched = False, True, "", False
         self._outbox.clear()
-        self._outbox += encode_open(said)
+        self._outbox += instead or encode_open(said)
         self._forget()
         code = made.connect_ex((str(self.server), 179))
         if code not in (0, errno.EINPROGRESS):
@@ -167,6 +170,10 @@ class Guest:
             self._over(None)
             return
         self.arm()
+
+    def silent(self) -> bool:
+        """Tell whether nothing waits to be sent."""
+        return not self._outbox
 
     def arm(self) -> None:
         """Have the socket polled for what it can do."""
@@ -346,3 +353,51 @@ class Crowd:
         """Poll a socket no more."""
         if self._at.pop(made.fileno(), None) is not None:
             self._epoll.unregister(made)
+
+
+class Tended(EngineOnLan):
+    """An engine whose events are not kept: only what they say of best paths so far, and how often it was lost."""
+
+    losses = 0
+
+    async def _collect(self, batches: AsyncIterator[tuple[Event, ...]]) -> None:
+        async for batch in batches:
+            for event in batch:
+                if isinstance(event, Best):
+                    self._note(event)
+                elif isinstance(event, Lost):
+                    self.losses += 1
+                    self.best = {}
+
+    @property
+    def watching(self) -> bool:
+        """Tell whether events are still collected."""
+        return self._watching is not None and not self._watching.done()
+
+    @property
+    def directory(self) -> Path:
+        """Return where the engine keeps its files."""
+        return Path(self._directory.name)
+
+    @property
+    def pid(self) -> int:
+        """Return the process."""
+        return int((self.directory / "native.pid").read_text().split(maxsplit=1)[0])
+
+    @property
+    def resident(self) -> int:
+        """Return the memory of the process, octets."""
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmRSS"))
+
+    @property
+    def spent(self) -> float:
+        """Return how long the process has computed, seconds."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def complaints(self) -> list[str]:
+        """Return what the log says that it never should."""
+        words = ("neighbor-dropped", "request-failed", "change-failed", "watcher-cut-off", "Traceback", "Error")
+        lines = (self.directory / "native.log").read_text().splitlines()
+        return [line for line in lines if any(word in line for word in words)]
