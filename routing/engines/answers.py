@@ -25,8 +25,8 @@ from routing.engines.views import News, Shown
 PART, LONG = 500, 1 << 18
 #: Octets of packed prefixes that are texts at once.
 _PIECE: Final = 2000
-#: Octets of packed prefixes that may wait for a watcher; anything else that waits counts as a few.
-BEHIND: Final = 16 << 20
+#: Octets of packed prefixes and attributes that may wait for a watcher; anything else that waits counts as a few.
+BEHIND: Final = 32 << 20
 _FEW: Final = 100
 _EVENTS: Final = '{"events": ['
 
@@ -115,7 +115,10 @@ class Watcher:
 
 
 def _size(news: News) -> int:
-    return len(news.nlri) + _FEW if isinstance(news, Bests) else _FEW
+    if not isinstance(news, Bests):
+        return _FEW
+    # Nobody else may hold the path any more, and a neighbour may make attributes as long as it likes.
+    return len(news.nlri) + (0 if news.path is None else len(news.path.octets)) + _FEW
 
 
 def _lines(head: str, items: Iterable[SessionView | Shown | News | None]) -> Iterator[bytes]:
