@@ -56,7 +56,7 @@ from tests.support.scenario import ACCEPT_ALL, EVERYTHING, SEND_ALL, SERVER, wai
 
 pytestmark = pytest.mark.engine
 
-MINUTES = float(os.environ.get("EDGEWAY_MINUTES", "0.25"))
+MINUTES = float(os.environ.get("EDGEWAY_MINUTES", "0.15"))
 SEEDS = [int(os.environ["EDGEWAY_SEED"])] if "EDGEWAY_SEED" in os.environ else [1, 2, 3]
 GUESTS = 50 if MINUTES >= 1 else 16
 #: Of the run: until then the process is killed from time to time, afterwards it is one and its memory is watched.
