@@ -215,7 +215,7 @@ class Peer:
 
 
 _named: dict[frozenset[int], frozenset[int]] = {}
-_NAMED = 1 << 16
+_NAMED = 1 << 12
 
 
 def named(ours: frozenset[int], asns: tuple[int, ...]) -> frozenset[int]:
