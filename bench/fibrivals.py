@@ -13,7 +13,9 @@ behalf; what the kernel does later by itself (RCU) is nobody's.
 from __future__ import annotations
 
 import shutil
+import subprocess
 import time
+from contextlib import suppress
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -110,7 +112,7 @@ def iproute(at: Place, load: Load, seen: Seen) -> None:
     with own_time() as watch:
         at.run("ip", family, "-batch", str(moving))
     seen.half(load, "ip -batch", watch, at.routes(*_PROTO, "via", str(load.backup), version=load.version))
-    at.run("ip", family, "route", "flush", *_PROTO)
+    _flush(at, load, *_PROTO)
 
 
 def bird(at: Place, load: Load, seen: Seen) -> None:
@@ -130,7 +132,7 @@ def bird(at: Place, load: Load, seen: Seen) -> None:
         at.run("birdc", "-s", str(control), "disable", "half_a")
     seen.half(load, BIRD, watch, at.routes("proto", "bird", "via", str(load.backup), version=load.version))
     at.stop()
-    at.run("ip", f"-{load.version}", "route", "flush", "proto", "bird")
+    _flush(at, load, "proto", "bird")
 
 
 def _bird_config(load: Load) -> str:
@@ -177,7 +179,7 @@ def frr(at: Place, load: Load, seen: Seen) -> None:
     for feeder in (backup, last):
         feeder.close()
     at.stop()
-    at.run("ip", "route", "flush", "proto", "bgp")
+    _flush(at, load, "proto", "bgp")
 
 
 def _frr_start(at: Place, home: Path) -> list[int]:
@@ -199,6 +201,13 @@ def _frr_start(at: Place, home: Path) -> list[int]:
         _until((home / f"{name}.vty").exists)
         quiet(*pids)
     return pids
+
+
+def _flush(at: Place, load: Load, *words: str) -> None:
+    """Remove what is left now, so that the kernel does not do it by itself while others are measured."""
+    while at.routes(*words, version=load.version):
+        with suppress(subprocess.CalledProcessError):  # a route went by itself meanwhile
+            at.run("ip", f"-{load.version}", "route", "flush", *words)
 
 
 def _until(probe: Callable[[], bool]) -> None:
