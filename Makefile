@@ -9,6 +9,10 @@
 #   make soak-bgp   our own BGP engine among a crowd of unruly neighbours, for MINUTES=60; SEED=n repeats
 #   make bench   measurements beside what one would use instead
 #   make lab     a zone of namespaces on this machine; make lab-down removes it
+#   make deb     a Debian package of everything, in build/
+#   make image   VM disk, squashfs with kernel and initrd, container archive, list of contents, in build/image/
+#   make image-test   boot, update, cut the power, compare two builds: all that is said of the image; ARGS="-k words"
+#   make bundle  a signed update of the image, in build/image/; KEYS=directory holds cert.pem and key.pem
 #   make clean   remove what was built (the Debian packages stay: .setup/installed-packages.txt names them)
 #   make requirements   pin again after a change of requirements*.in; UPGRADE=--upgrade takes the newest
 
@@ -18,7 +22,7 @@ MAKEFLAGS += --no-builtin-rules
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := setup
 .PHONY: setup system venv stubs bpf hot compiled lint test test-fast test-sanitized soak fuzz soak-bgp bench lab lab-down
-.PHONY: requirements clean
+.PHONY: requirements clean deb image image-test bundle
 
 PYTHON ?= /usr/bin/python3
 ARGS ?=
@@ -161,8 +165,23 @@ requirements: system
 	$(COMPILE) --output-file requirements.txt requirements.in
 	$(COMPILE) --output-file requirements-dev.txt requirements-dev.in
 
+KEYS ?= build/keys
+
+# Each is made anew only when something that goes into it is newer or another.
+deb: setup
+	@$(BIN)/python -m images deb
+
+image: setup
+	@$(BIN)/python -m images image
+
+bundle: setup
+	@$(BIN)/python -m images bundle --keys $(KEYS)
+
+image-test: setup compiled
+	EDGEWAY_IMAGE=all $(BIN)/python -m pytest -v tests/image $(ARGS)
+
 clean:
 	rm -rf .venv .setup/pip-tools .setup/sanitized dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	rm -f appliance/kernel/bpf/*.bpf.o bench/bpf/*.bpf.o routing/bgp/_hot*.so
 	find routing/engines/gobgp_api -mindepth 1 ! -name __init__.py -delete
-	find appliance routing services tests tools bench -name __pycache__ -type d -prune -exec rm -rf {} +
+	find appliance routing services images tests tools bench -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,7 +1,7 @@
 """Check that every source file has its test file at the matching path; print those that have none.
 
 `pkg/path/x.py` is tested by `tests/unit/pkg/path/test_x.py`. A kernel port may be tested by its contract instead, in
-`tests/contract/`, and a BGP engine by `tests/engines/`. `make lint` calls this.
+`tests/contract/`, a BGP engine by `tests/engines/`, and what builds the image by the image, in `tests/image/`. `make lint` calls this.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("appliance", "routing", "services")
+PACKAGES = ("appliance", "routing", "services", "images")
 GENERATED = PurePosixPath("routing/engines/gobgp_api")
 
 # Files that hold nothing a test could refute, each with its reason. An entry that is no longer needed is an error.
@@ -34,7 +34,11 @@ def places(source: PurePosixPath) -> tuple[PurePosixPath, ...]:
     """Return where the test of a source file may be, the usual place first."""
     name = f"test_{source.name}"
     found = [PurePosixPath("tests/unit") / source.parent / name]
-    for package, directory in (("appliance/kernel", "tests/contract"), ("routing/engines", "tests/engines")):
+    for package, directory in (
+        ("appliance/kernel", "tests/contract"),
+        ("routing/engines", "tests/engines"),
+        ("images", "tests/image"),
+    ):
         if source.is_relative_to(package):
             found.append(PurePosixPath(directory) / source.parent.relative_to(package) / name)
     return tuple(found)

@@ -15,6 +15,11 @@ readonly PACKAGES=(
     iptables                                    # measured beside by bench/rules.py, used by nothing
     gcc python3-dev                             # the C form of routing.bgp.hot
     clang llvm libbpf-dev libbpf1 bpftool       # the flow cache: built, loaded, looked at
+    qemu-system-x86 qemu-utils ovmf             # virtual machines: tests of the image, labs with VMs
+    mmdebstrap squashfs-tools busybox-static cpio zstd kmod   # the image: its files, its initrd
+    mtools dosfstools fdisk grub-common grub-pc-bin grub-efi-amd64-bin xorriso   # its disk, seeds for it
+    rauc openssl openssh-client                 # signed updates; the way into a machine
+    podman runc skopeo lintian                  # the container image is run, both packages are judged
     tcpdump ethtool iproute2 iputils-ping netcat-openbsd procps
 )
 readonly DAEMONS=(bird2 frr openbgpd gobgpd)
