@@ -6,7 +6,7 @@ name them: `concerned` says who that is, and `said_to` what such a one is told i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from routing.bgp.attributes import encode
 from routing.bgp.decision import rank
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from routing.bgp.peers import Peer
     from routing.bgp.update import Format
 
-_CONCERNS = 1 << 16
+K = TypeVar("K")
 
 
 class Audience:
@@ -41,7 +41,7 @@ class Audience:
         self._exporter, self._transparent = exporter, exporter.transparent
         self._by_asn: dict[int, dict[Peer, None]] = {}
         self._by_router_id: dict[IPv4Address, dict[Peer, None]] = {}
-        self.concern: dict[tuple[Peer | None, frozenset[int]], tuple[Peer, ...]] = {}
+        self._asns: frozenset[int] = frozenset()
         self.hops = {family: treatment.next_hop_lengths(family) for family in treatment.families}
 
     def add(self, peers: Iterable[Peer]) -> None:
@@ -56,13 +56,13 @@ class Audience:
         """Let a neighbour go."""
         if self.members.pop(peer, self) is self:
             return
-        self._by_asn[peer.neighbor.asn].pop(peer)
-        self._by_router_id[peer.router_id].pop(peer)
+        _remove(self._by_asn, peer.neighbor.asn, peer)
+        _remove(self._by_router_id, peer.router_id, peer)
         self._changed()
 
     def _changed(self) -> None:
         self.roster = tuple(self.members)
-        self.concern = {}
+        self._asns = frozenset(self._by_asn)
 
     def said(self, label: Label | None, family: Family) -> bytes | None:
         """Return what a member is told from whom no path is withheld: attributes, None if nothing."""
@@ -98,30 +98,23 @@ class Audience:
     def concerned(self, before: Label | None, after: Label | None) -> tuple[Peer, ...]:
         """Return the members that one of the accepted paths of these labels may be withheld from."""
         if before is None and after.__class__ is Path and after.reason is None:
-            return self._concerned(after)
+            return self.concerned_by(after)
         paths = (*(before.ranked if before is not None else ()), *(after.ranked if after is not None else ()))
-        return tuple(dict.fromkeys(peer for path in paths for peer in self._concerned(path)))
+        return tuple(dict.fromkeys(peer for path in paths for peer in self.concerned_by(path)))
 
-    def _concerned(self, path: Path) -> tuple[Peer, ...]:
-        if not self._transparent:
-            return tuple(self._withheld_from(path))
-        key = path.source, path.avoid
-        found = self.concern.get(key)
-        if found is None:
-            if len(self.concern) >= _CONCERNS:  # a neighbour can think of any number of sets
-                self.concern = {}
-            found = self.concern[key] = tuple(self._withheld_from(path))
-        return found
-
-    def _withheld_from(self, path: Path) -> dict[Peer, None]:
+    def concerned_by(self, path: Path) -> tuple[Peer, ...]:
+        """Return the members that a path may be withheld from."""
+        source, named = path.source, not self._asns.isdisjoint(path.avoid)
+        if self._transparent and not named:
+            return (source,) if source in self.members else ()
         found: dict[Peer, None] = {}
-        if path.source is not None and path.source in self.members:
-            found[path.source] = None
-        for asn in path.avoid:
+        if source is not None and source in self.members:
+            found[source] = None
+        for asn in path.avoid if named else ():
             found.update(self._by_asn.get(asn, ()))
         if not self._transparent and path.attributes.originator_id is not None:
             found.update(self._by_router_id.get(path.attributes.originator_id, ()))
-        return found
+        return tuple(found)
 
     def _best(self, paths: Sequence[Path], family: Family, *, total: bool) -> bytes | None:
         """Return what the best of these paths reads like, of those that there is a way to say."""
@@ -142,3 +135,11 @@ class Audience:
             attributes = self._exporter.attributes(path, self.treatment, family)
             path.sent[key] = None if attributes is None else encode(attributes, family)
         return path.sent[key]
+
+
+def _remove(groups: dict[K, dict[Peer, None]], key: K, peer: Peer) -> None:
+    """Take a neighbour out of its group. A group of nobody goes: there are as many router ids as one likes to have."""
+    group = groups[key]
+    del group[peer]
+    if not group:
+        del groups[key]

@@ -258,9 +258,7 @@ class Audiences:
         if path.reason is not None or len(path.next_hop) not in audience.hops[family]:
             return
         nlri, number = prefixes
-        concerned = audience.concern.get((path.source, path.avoid))
-        if concerned is None:
-            concerned = audience.concerned(None, path)
+        concerned = audience.concerned_by(path)
         if len(concerned) < len(audience.roster):
             sends.append(Send(audience.roster, concerned, family, path.octets, nlri, audience.format))
         audience.told += number

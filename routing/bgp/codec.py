@@ -6,7 +6,7 @@ Called by engines of our own RIB. Explicit, field by field: what the file of an 
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Iterable
 from ipaddress import IPv4Address, ip_address, ip_network
 from typing import Any
 
@@ -29,6 +29,7 @@ from routing.bgp.values import (
 )
 
 Json = dict[str, Any]
+Rules = tuple[PrefixRule, ...]
 
 _FAMILIES = {Family.IPV4: "ipv4", Family.IPV6: "ipv6"}
 _FAMILIES_BY_NAME = {name: family for family, name in _FAMILIES.items()}
@@ -48,15 +49,45 @@ def speaker_to_json(speaker: Speaker) -> Json:
     }
 
 
+class RuleSets:
+    """Rules that were read before: equal ones are one object, for hundreds of neighbours often have the same."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        # Not by their text: it would be kept as long as they are.
+        self._known: dict[tuple[int, int], Rules] = {}
+
+    def __len__(self) -> int:
+        """Return how many are known."""
+        return len(self._known)
+
+    def read(self, items: Iterable[Iterable[Any]]) -> Rules:
+        """Read rules."""
+        text = tuple(map(tuple, items))
+        key = (len(text), hash(text))
+        found = self._known.get(key)
+        if found is None:
+            found = tuple(PrefixRule(ip_network(network), shortest, longest) for network, shortest, longest in text)
+            self._known[key] = found
+        return found
+
+    def keep(self, neighbors: Iterable[Neighbor]) -> None:
+        """Forget what none of these neighbours has."""
+        policies = [policy for neighbor in neighbors for policy in (neighbor.imports, neighbor.exports)]
+        kept = {id(rules) for policy in policies for rules in (policy.accept, policy.never)}
+        self._known = {key: rules for key, rules in self._known.items() if id(rules) in kept}
+
+
 def speaker_from_json(data: Json) -> Speaker:
     """Read a whole desired state."""
+    rules = RuleSets()
     return Speaker(
         **data
         | {
             "mode": Mode(data["mode"]),
             "router_id": IPv4Address(data["router_id"]),
             "listen": tuple(ip_address(text) for text in data["listen"]),
-            "neighbors": tuple(neighbor_from_json(item) for item in data.get("neighbors", ())),
+            "neighbors": tuple(neighbor_from_json(item, rules) for item in data.get("neighbors", ())),
             "announcements": tuple(announcement_from_json(item) for item in data.get("announcements", ())),
         }
     )
@@ -81,9 +112,9 @@ def neighbor_to_json(neighbor: Neighbor) -> Json:
     }
 
 
-def neighbor_from_json(data: Json) -> Neighbor:
+def neighbor_from_json(data: Json, rules: RuleSets) -> Neighbor:
     """Read a neighbour with its policies."""
-    exports = {name: _rules_from_json(rules) for name, rules in data.get("exports", {}).items()}
+    exports = {name: rules.read(items) for name, items in data.get("exports", {}).items()}
     return Neighbor(
         **data
         | {
@@ -91,7 +122,7 @@ def neighbor_from_json(data: Json) -> Neighbor:
             "range": network_or_none(data.get("range")),
             "local_address": address_or_none(data.get("local_address")),
             "families": tuple(_FAMILIES_BY_NAME[name] for name in data["families"]),
-            "imports": _import_from_json(data.get("imports", {})),
+            "imports": _import_from_json(data.get("imports", {}), rules),
             "exports": ExportPolicy(**exports),
         }
     )
@@ -110,30 +141,20 @@ def _import_to_json(policy: ImportPolicy) -> Json:
     }
 
 
-def _import_from_json(data: Json) -> ImportPolicy:
+def _import_from_json(data: Json, rules: RuleSets) -> ImportPolicy:
     return ImportPolicy(
         **data
         | {
-            "accept": _rules_from_json(data.get("accept", ())),
-            "never": _rules_from_json(data.get("never", ())),
+            "accept": rules.read(data.get("accept", ())),
+            "never": rules.read(data.get("never", ())),
             "forbidden_as": tuple(data.get("forbidden_as", ())),
             "next_hops": tuple(ip_network(text) for text in data.get("next_hops", ())),
         }
     )
 
 
-def _rules_to_json(rules: tuple[PrefixRule, ...]) -> list[list[str | int]]:
+def _rules_to_json(rules: Rules) -> list[list[str | int]]:
     return [[str(rule.network), rule.min_length, rule.max_length] for rule in rules]
-
-
-def _rules_from_json(items: list[list[Any]]) -> tuple[PrefixRule, ...]:
-    return _rules(tuple(map(tuple, items)))
-
-
-@lru_cache(maxsize=4096)
-def _rules(items: tuple[tuple[str, int, int], ...]) -> tuple[PrefixRule, ...]:
-    """Read rules; equal ones are one object, for hundreds of neighbours often have the same."""
-    return tuple(PrefixRule(ip_network(text), shortest, longest) for text, shortest, longest in items)
 
 
 def announcement_to_json(announcement: Announcement) -> Json:

@@ -1,10 +1,13 @@
 """Prefix rules of policies as filters over packed NLRI: one filter for everybody who has the same rules.
 
-Called by `peers` (import) and `audiences` (export). Pure. Rules that came from one text are mostly one object, so they are found
-by identity first: hashing hundreds of networks for each neighbour would cost more than the rest of a reload.
+Called by `peers` (import) and `audiences` (export), which own the filters: one that nobody has any more is gone, and its rules
+with it. Pure. Rules that came from one text are mostly one object, so they are found by identity first: hashing hundreds of
+networks for each neighbour would cost more than the rest of a reload.
 """
 
 from __future__ import annotations
+
+from weakref import WeakValueDictionary
 
 from routing.bgp.hot import PrefixFilter
 from routing.bgp.nlri import WIDTHS, rules_of
@@ -13,28 +16,43 @@ from routing.bgp.values import ExportPolicy, Family, PrefixRule
 Rules = tuple[PrefixRule, ...]
 
 
-class Filters:
-    """Filters made lately, by their rules."""
+class RuleFilter:
+    """The filter of some rules in one family; `rules` are those by whose identity it is found."""
 
-    LIMIT = 1 << 14
+    __slots__ = ("__weakref__", "covers_all", "covers_none", "rules", "split")
+
+    def __init__(self, rules: Rules, family: Family) -> None:
+        """Compile it."""
+        made = PrefixFilter(WIDTHS[family], rules_of(rules, family))
+        self.rules, self.split, self.covers_all, self.covers_none = rules, made.split, made.covers_all, made.covers_none
+
+
+class Filters:
+    """The filters that somebody has, by their rules."""
 
     def __init__(self) -> None:
         """Start with none."""
-        # The rules are kept with the filter, so that their id cannot be given to others.
-        self._by_id: dict[tuple[int, Family], tuple[Rules, PrefixFilter]] = {}
-        self._by_rules: dict[tuple[Rules, Family], PrefixFilter] = {}
+        # A filter keeps the rules by whose id it is known, so that the id is nobody else's as long as it is known.
+        self._by_id: WeakValueDictionary[tuple[int, Family], RuleFilter] = WeakValueDictionary()
+        self._by_rules: WeakValueDictionary[tuple[Rules, Family], RuleFilter] = WeakValueDictionary()
 
-    def of(self, rules: Rules, family: Family) -> PrefixFilter:
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._by_rules)
+
+    def of(self, rules: Rules, family: Family) -> RuleFilter:
         """Return the filter of these rules."""
-        known = self._by_id.get((id(rules), family))
-        if known is not None:
-            return known[1]
-        if len(self._by_id) >= self.LIMIT:
-            self._by_id, self._by_rules = {}, {}
+        found = self._by_id.get((id(rules), family))
+        if found is not None and found.rules is rules:
+            return found
         found = self._by_rules.get((rules, family))
         if found is None:
-            found = self._by_rules[rules, family] = PrefixFilter(WIDTHS[family], rules_of(rules, family))
-        self._by_id[id(rules), family] = rules, found
+            found = self._by_rules[rules, family] = RuleFilter(rules, family)
+        else:
+            # Who has the same in another object is many, or comes after those who had the first one.
+            self._by_id.pop((id(found.rules), family), None)
+            found.rules = rules
+        self._by_id[id(rules), family] = found
         return found
 
 

@@ -145,6 +145,8 @@ class Choices:
     def __init__(self) -> None:
         """Start with none."""
         self._known: dict[frozenset[Path], Choice] = {}
+        #: Since `forget` was called last.
+        self.made = 0
 
     def setting(self, path: Path) -> Callable[[Label | None], Label | None]:
         """Return the step that puts this path in the place of its source's."""
@@ -156,7 +158,7 @@ class Choices:
 
     def forget(self, live: dict[Path, None], choices: Collection[Choice]) -> None:
         """Keep only what is in use. A path and its choices know one another: of what goes, that is taken back."""
-        kept = set(choices)
+        kept, self.made = set(choices), 0
         for choice in self._known.values():
             if choice not in kept:
                 for path in choice.paths:
@@ -186,6 +188,7 @@ class Choices:
         found = self._known.get(key)
         if found is None:
             found = self._known[key] = Choice(paths)
+            self.made += 1
             for path in paths:
                 # Not a tuple that grows: one path may be in as many choices as there are prefixes.
                 path.choices = path.choices or []

@@ -151,7 +151,7 @@ class Peer:
             found = self._judged(octets, facts, ours)
         else:
             avoid = ours.intersection(asns)
-            avoid = _named.get(avoid) or named(ours, asns)
+            avoid = _named.setdefault(avoid, avoid)
             reason = self.judge.ordinary(asns, next_hop)
             # RFC 7607 2: malformed. No policy accepts it.
             if reason is not None and 0 in asns:
@@ -214,18 +214,22 @@ class Peer:
         return self.judge.attributes(path.attributes) if facts is None else self.judge.ordinary(*facts)
 
 
-_named: dict[frozenset[int], frozenset[int]] = {}
-_NAMED = 1 << 12
+#: What paths name. A neighbour can think of any number of sets, so `keep_named` is to be called from time to time.
+_named: dict[frozenset[int], frozenset[int]] = {NOBODY: NOBODY}
 
 
 def named(ours: frozenset[int], asns: tuple[int, ...]) -> frozenset[int]:
     """Return which of our neighbours' AS numbers a path names; equal sets are one object."""
     found = ours.intersection(asns)
-    if not found:
-        return NOBODY
-    if len(_named) >= _NAMED:  # a neighbour can think of any number of sets
-        _named.clear()
     return _named.setdefault(found, found)
+
+
+def keep_named(live: Iterable[Path]) -> None:
+    """Forget the sets that none of these paths names."""
+    kept = {path.avoid: path.avoid for path in live}
+    _named.clear()
+    _named.update(kept)
+    _named[NOBODY] = NOBODY
 
 
 def path_asns(path: Path) -> tuple[int, ...]:

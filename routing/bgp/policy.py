@@ -8,8 +8,8 @@ MAX_PREFIXES is a count and therefore judged by the RIB.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
 
 from routing.bgp.values import (
     Attributes,
@@ -28,10 +28,11 @@ _WIDTH = {4: 32, 6: 128}
 class PrefixRules:
     """An index over rules: one dict lookup per distinct length of a rule's network, however many rules there are."""
 
-    __slots__ = ("_tables",)
+    __slots__ = ("__weakref__", "_tables", "rules")
 
     def __init__(self, rules: tuple[PrefixRule, ...]) -> None:
         """Sort the rules by version and length, their networks being the keys."""
+        self.rules = rules
         tables: dict[int, dict[int, dict[int, list[tuple[int, int]]]]] = {4: {}, 6: {}}
         for rule in rules:
             length = rule.network.prefixlen
@@ -63,27 +64,17 @@ def _mask(version: int, length: int) -> int:
     return ((1 << length) - 1) << (width - length)
 
 
-class _Indexes:
-    """Indexes of the rule tuples seen lately, found by identity: hashing hundreds of networks would cost the gain."""
-
-    LIMIT = 8192
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[int, tuple[tuple[PrefixRule, ...], PrefixRules]] = OrderedDict()
-
-    def of(self, rules: tuple[PrefixRule, ...]) -> PrefixRules:
-        """Return the index of exactly this tuple; the tuple is kept, so its id cannot be given to another one."""
-        found = self._kept.get(id(rules))
-        if found is not None:
-            return found[1]
-        index = PrefixRules(rules)
-        self._kept[id(rules)] = (rules, index)
-        if len(self._kept) > self.LIMIT:
-            self._kept.popitem(last=False)
-        return index
+#: Indexes that somebody has, found by identity: hashing hundreds of networks would cost the gain. An index keeps its rules,
+#: so their id is nobody else's as long as it is here.
+_indexes: WeakValueDictionary[int, PrefixRules] = WeakValueDictionary()
 
 
-_indexes = _Indexes()
+def _index(rules: tuple[PrefixRule, ...]) -> PrefixRules:
+    """Return the index of exactly this tuple."""
+    found = _indexes.get(id(rules))
+    if found is None or found.rules is not rules:
+        found = _indexes[id(rules)] = PrefixRules(rules)
+    return found
 
 
 @dataclass(slots=True)
@@ -93,6 +84,7 @@ class ImportCheck:
     neighbor: Neighbor
     speaker: Speaker
     _forbidden: frozenset[int] = field(init=False)
+    _rules: tuple[PrefixRules, PrefixRules] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         """AS 0 is in no path (RFC 7607)."""
@@ -101,9 +93,12 @@ class ImportCheck:
     def prefix(self, prefix: Network) -> Reason | None:
         """Judge the prefix alone: whose is it."""
         policy = self.neighbor.imports
-        if _indexes.of(policy.never).match(prefix):
+        if self._rules is None:
+            self._rules = _index(policy.never), _index(policy.accept)
+        never, accept = self._rules
+        if never.match(prefix):
             return Reason.BOGON
-        if _indexes.of(policy.accept).match(prefix):
+        if accept.match(prefix):
             return None
         return Reason.NOT_OWNED if policy.accept else Reason.NO_POLICY
 
@@ -156,4 +151,4 @@ def judge(prefix: Network, attributes: Attributes, neighbor: Neighbor, speaker: 
 
 def may_export(prefix: Network, policy: ExportPolicy) -> bool:
     """Tell whether the policy lets `prefix` go out; the empty policy lets nothing out (RFC 8212)."""
-    return _indexes.of(policy.accept).match(prefix) and not _indexes.of(policy.never).match(prefix)
+    return PrefixRules(policy.accept).match(prefix) and not PrefixRules(policy.never).match(prefix)

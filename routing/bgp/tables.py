@@ -14,10 +14,10 @@ from functools import partial
 from routing.bgp.hot import PrefixTable, count
 from routing.bgp.nlri import WIDTHS
 from routing.bgp.paths import Choice, Choices, Label, Path, path_of
-from routing.bgp.peers import Peer, named, path_asns
+from routing.bgp.peers import Peer, keep_named, named, path_asns
 from routing.bgp.values import Address, Family, Neighbor, Reason, Speaker
 
-#: Paths made since the last sweep, at least, before what nobody uses is looked for.
+#: Paths and choices made since the last sweep, at least, before what nobody uses is looked for.
 _SWEEP = 1000
 
 
@@ -147,6 +147,7 @@ class Tables:
         if ours == self.ours:
             return
         self.ours = ours
+        keep_named(())
         for peer in self._peers.values():
             for path in peer.all_paths():
                 path.avoid = named(ours, path_asns(path))
@@ -159,7 +160,7 @@ class Tables:
             self._admit_waiting(peer)
         self._roomy = {}
         found = [(family, changes) for family, table in self.of.items() if (changes := table.take_changes())]
-        if self._made > max(_SWEEP, self._live):
+        if self._made + self._choices.made > max(_SWEEP, self._live):
             self._sweep()
         return found
 
@@ -250,6 +251,7 @@ class Tables:
         for peer in self._peers.values():
             peer.forget(live)
         self._choices.forget(live, [label for label in labels if isinstance(label, Choice)])
+        keep_named(live)
         self._made, self._live = 0, len(labels)
 
 

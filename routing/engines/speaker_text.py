@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Final
 
-from routing.bgp.codec import neighbor_from_json, neighbor_to_json, speaker_from_json, speaker_to_json
+from routing.bgp.codec import RuleSets, neighbor_from_json, neighbor_to_json, speaker_from_json, speaker_to_json
 from routing.bgp.values import Neighbor, Speaker
 
 _OPEN: Final = '"neighbors": ['
@@ -38,6 +38,7 @@ class Draft:
         self._before: dict[tuple[int, int], Neighbor] = {} if before is None else before.known
         #: What was read, by length and hash of its line.
         self.known: dict[tuple[int, int], Neighbor] = {}
+        self.rules: RuleSets = RuleSets() if before is None else before.rules
         self._head: dict[str, Any] | None = None
         self._neighbors: list[Neighbor] = []
 
@@ -52,6 +53,7 @@ class Draft:
             self._add(line.removesuffix(b","))
         else:
             neighbors, self._neighbors, self._before = tuple(self._neighbors), [], {}
+            self.rules.keep(neighbors)
             return replace(speaker_from_json(self._head), neighbors=neighbors)
         return None
 
@@ -66,6 +68,6 @@ class Draft:
     def _add(self, line: bytes) -> None:
         # Not the line itself: it would be kept as long as the neighbour.
         key = (len(line), hash(line))
-        neighbor = self._before.get(key) or neighbor_from_json(json.loads(line))
+        neighbor = self._before.get(key) or neighbor_from_json(json.loads(line), self.rules)
         self.known[key] = neighbor
         self._neighbors.append(neighbor)

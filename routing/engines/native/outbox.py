@@ -122,4 +122,5 @@ def _write(send: Send) -> bytes:
     return withdraw(CODES[send.family], send.nlri, limit)
 
 
-_downgraded = lru_cache(maxsize=4096)(downgrade)
+#: What several audiences are told of one path comes in a row, or nearly.
+_downgraded = lru_cache(maxsize=16)(downgrade)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import Any
 
 import pytest
@@ -129,10 +129,36 @@ def test_a_file_of_an_older_version_gets_the_defaults() -> None:
     old = {"name": "s", "mode": "router", "asn": 1, "router_id": "10.0.0.1", "listen": []}
     assert codec.speaker_from_json(old).port == 179
     neighbor = {"name": "n", "asn": 2, "families": ["ipv4"]}
-    assert codec.neighbor_from_json(neighbor) == Neighbor("n", 2)
+    assert codec.neighbor_from_json(neighbor, codec.RuleSets()) == Neighbor("n", 2)
 
 
 def test_what_is_not_known_is_refused() -> None:
     """A newer file is not half understood."""
     with pytest.raises(TypeError):
-        codec.neighbor_from_json({"name": "n", "asn": 2, "families": [], "colour": "blue"})
+        codec.neighbor_from_json({"name": "n", "asn": 2, "families": [], "colour": "blue"}, codec.RuleSets())
+
+
+def test_equal_rules_are_one_object_as_long_as_somebody_has_them() -> None:
+    """Of a neighbour's four, any; what nobody has is forgotten."""
+    rules, text = codec.RuleSets(), [["10.0.0.0/8", 8, 24]]
+    found = [rules.read(text), rules.read([["10.0.0.0/8", 8, 25]]), rules.read([["11.0.0.0/8", 8, 24], *text])]
+    assert rules.read([["10.0.0.0/8", 8, 24]]) is found[0]
+    assert found[0] == (PrefixRule(IPv4Network("10.0.0.0/8"), 8, 24),)
+    assert found[2] == (PrefixRule(IPv4Network("11.0.0.0/8"), 8, 24), *found[0])
+    rules.keep(
+        [Neighbor("n", 1, imports=ImportPolicy(never=found[2])), Neighbor("m", 1, exports=ExportPolicy(found[0]))]
+    )
+    assert len(rules) == 2
+    assert rules.read(text) is found[0]
+    assert rules.read([["11.0.0.0/8", 8, 24], *text]) is found[2]
+    assert rules.read([["10.0.0.0/8", 8, 25]]) is not found[1]
+
+
+def test_neighbors_of_one_speaker_share_equal_rules() -> None:
+    """Hundreds of them have the same."""
+    policy = ImportPolicy((PrefixRule(IPv4Network("10.0.0.0/8"), 8, 24),))
+    speaker = Speaker(
+        "s", Mode.ROUTER, 1, IPv4Address(1), (), neighbors=tuple(Neighbor(n, 2, imports=policy) for n in "ab")
+    )
+    one, two = codec.speaker_from_json(json.loads(json.dumps(codec.speaker_to_json(speaker)))).neighbors
+    assert one.imports.accept is two.imports.accept

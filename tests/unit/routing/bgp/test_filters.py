@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import gc
+import random
 from ipaddress import ip_network
+from weakref import ref
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.bgp.filters import ExportFilter, Filters
+from routing.bgp.filters import ExportFilter, Filters, RuleFilter, Rules
 from routing.bgp.nlri import pack, unpack
 from routing.bgp.policy import may_export
 from routing.bgp.values import ExportPolicy, Family, Network, PrefixRule
@@ -51,12 +54,65 @@ def test_equal_rules_have_one_filter() -> None:
     assert ExportFilter(ExportPolicy(some_rules())).key != ExportFilter(ExportPolicy((), some_rules())).key
 
 
-def test_no_more_filters_are_kept_than_so_many() -> None:
-    """What comes back after that is made anew, and does the same."""
+def test_a_filter_that_nobody_has_is_let_go_with_its_rules() -> None:
+    """However many there were; the one that somebody has stays."""
+    filters, kept = Filters(), some_rules()
+    found = filters.of(kept, Family.IPV4)
+    gone = []
+    for number in range(100):
+        rules = (PrefixRule(ip_network(f"10.{number}.0.0/16"), 16, 24),)
+        gone.append(ref(rules[0].network))
+        filters.of(rules, Family.IPV4)
+        filters.of(rules, Family.IPV6)
+        del rules
+    gc.collect()
+    assert [network for reference in gone if (network := reference()) is not None] == []
+    assert len(filters) == 1
+    assert filters.of(kept, Family.IPV4) is found
+
+
+def test_what_is_found_by_identity_is_what_is_found_by_value() -> None:
+    """New rules take the places in memory of those that are gone, also of equal ones of a filter that stays."""
+    filters, dice = Filters(), random.Random(7)
+    held: list[tuple[Rules, RuleFilter]] = []
+    for _ in range(3000):
+        rules, family = tuple(dice.choices(RULES, k=dice.choice((1, 2)))), dice.choice(list(Family))
+        held.append((rules if dice.random() < 0.5 else (), filters.of(rules, family)))
+        passed = held[-1][1].split(pack(PREFIXES[family]))[0]
+        wanted = [prefix for prefix in PREFIXES[family] if may_export(prefix, ExportPolicy(rules))]
+        assert unpack(passed, family) == wanted
+        if len(held) > 5:
+            held.pop(dice.randrange(5))
+    held.clear()
+    gc.collect()
+    assert len(filters) == 0
+
+
+def test_a_filter_remembers_one_of_many_equal_rules() -> None:
+    """The same rules may be read again and again while somebody has them."""
     filters = Filters()
-    filters.LIMIT = 2
-    made = [filters.of((rule,), Family.IPV4) for rule in RULES]
-    again = filters.of((RULES[0],), Family.IPV4)
-    nlri = pack(PREFIXES[Family.IPV4])
-    assert again is not made[0]
-    assert again.split(nlri) == made[0].split(nlri)
+    found = filters.of(some_rules(), Family.IPV4)
+    gone = []
+    for _ in range(100):
+        again = some_rules()
+        gone.append(ref(again[0].network))
+        assert filters.of(again, Family.IPV4) is found
+        assert filters.of(again, Family.IPV4) is found
+        del again
+    gc.collect()
+    assert len([network for reference in gone if (network := reference()) is not None]) == 1
+
+
+def test_who_has_a_policy_has_its_filters() -> None:
+    """An export filter, and a judge."""
+    prefix, other = ip_network("10.77.0.0/16"), ip_network("10.78.0.0/16")
+    policy = ExportPolicy((PrefixRule(prefix, 16, 16),), (PrefixRule(other, 16, 16),))
+    references = [ref(prefix), ref(other)]
+    first = ExportFilter(policy)
+    del policy, prefix, other
+    gc.collect()
+    assert [reference() for reference in references] != [None, None]
+    assert first.allowed(Family.IPV4, pack([ip_network("10.77.0.0/16")]))
+    del first
+    gc.collect()
+    assert [reference() for reference in references] == [None, None]

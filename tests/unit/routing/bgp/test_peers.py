@@ -3,17 +3,17 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_address, ip_network
 from typing import Any
+from weakref import ref
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.bgp import peers
 from routing.bgp.attributes import decode, encode
 from routing.bgp.hot import scan
 from routing.bgp.nlri import pack, unpack
 from routing.bgp.paths import NOBODY
-from routing.bgp.peers import Judge, Peer, is_host, named, path_asns
+from routing.bgp.peers import Judge, Peer, is_host, keep_named, named, path_asns
 from routing.bgp.policy import ImportCheck
 from routing.bgp.values import (
     Attributes,
@@ -228,14 +228,17 @@ def test_another_policy_forgets_what_was_judged_by_the_old_one() -> None:
     assert (before.reason, after.reason, peer.limit) == (None, Reason.FORBIDDEN_AS, 5)
 
 
-def test_equal_sets_of_as_numbers_are_one_object(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And not more of them than a neighbour may make us remember."""
+def test_equal_sets_of_as_numbers_are_one_object_while_a_path_has_them() -> None:
+    """A neighbour can think of any number of sets."""
+    peer = Peer(ADDRESS, neighbor(), SPEAKER)
     assert named(OURS, (7, 65002, 65001)) is named(OURS, (65001, 65002, 8))
     assert named(OURS, (7,)) is NOBODY
-    monkeypatch.setattr(peers, "_NAMED", 2)
-    for asn in (65001, 65002, 65003):
-        named(OURS, (asn,))
-    assert len(peers._named) <= 2
+    path = peer.path(octets(GOOD), OURS)
+    gone = ref(named(OURS, (65002, 65003)))
+    keep_named((path,))
+    assert named(OURS, path.attributes.path_asns) is path.avoid
+    assert named(OURS, (7,)) is NOBODY
+    assert gone() is None
 
 
 @pytest.mark.parametrize(

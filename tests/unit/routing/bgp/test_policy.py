@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_network
+from weakref import ref
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.bgp.policy import PrefixRules, judge, may_export
+from routing.bgp.policy import ImportCheck, PrefixRules, judge, may_export
 from routing.bgp.values import (
     Attributes,
     ExportPolicy,
@@ -142,3 +144,18 @@ def rules() -> st.SearchStrategy[PrefixRule]:
 def test_the_index_says_what_asking_every_rule_says(given_rules: list[PrefixRule], prefix: Network) -> None:
     """The index is an optimisation only."""
     assert PrefixRules(tuple(given_rules)).match(prefix) == any(rule.matches(prefix) for rule in given_rules)
+
+
+def test_rules_that_nobody_has_are_let_go() -> None:
+    """A check has its own, and shares the index with others that have the same."""
+    gone = []
+    for number in range(50):
+        policy = ImportPolicy((PrefixRule(ip_network(f"10.{number}.0.0/16"), 16, 24),))
+        checks = [ImportCheck(replace(NEIGHBOR, name=name, imports=policy), SPEAKER) for name in ("a", "b")]
+        other = ip_network(f"10.{number + 1}.0.0/16")
+        assert [check.prefix(policy.accept[0].network) for check in checks] == [None, None]
+        assert [check.prefix(other) for check in checks] == [Reason.NOT_OWNED] * 2
+        gone.append(ref(policy.accept[0].network))
+        del policy, checks
+    gc.collect()
+    assert [network for reference in gone if (network := reference()) is not None] == []

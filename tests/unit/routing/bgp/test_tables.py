@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_network
 from typing import Any
+from weakref import ref
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from routing.bgp import tables as module
 from routing.bgp.attributes import encode
 from routing.bgp.nlri import pack, unpack
 from routing.bgp.paths import Label, Path
-from routing.bgp.peers import Peer
+from routing.bgp.peers import Peer, named
 from routing.bgp.tables import Tables
 from routing.bgp.values import (
     Address,
@@ -220,6 +221,43 @@ def test_paths_that_nobody_has_are_swept_up(monkeypatch: pytest.MonkeyPatch) -> 
     assert len(bench.one.all_paths()) == 1
     (last,) = bench.one.all_paths()
     assert [set(choice.paths) for choice in last.choices] == [{last, bench.said(bench.two)[PREFIXES[0]]}]
+
+
+def test_choices_that_nobody_has_are_swept_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message of one neighbour makes as many as there are prefixes, and a withdrawal as many again."""
+    monkeypatch.setattr(module, "_SWEEP", 50)
+    bench = Bench(None, None, None)
+    one, two, three = bench.peers.values()
+    for number, prefix in enumerate(PREFIXES):
+        bench.announce(two, [prefix], replace(GOOD, med=number))
+        bench.announce(three, [prefix], replace(GOOD, med=number))
+    for med in range(20):
+        bench.announce(one, PREFIXES, replace(GOOD, med=med))
+        bench.changed()
+        assert len(bench.one.all_paths()) <= 10
+        assert sum(len(path.choices) for path in two.all_paths()) <= 80
+        bench.tables.withdraw(one, V4, pack(PREFIXES))
+        bench.changed()
+
+
+def test_sets_of_as_numbers_go_with_their_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When paths are swept up, and when the neighbours are others."""
+    monkeypatch.setattr(module, "_SWEEP", 50)
+    bench = Bench()
+    bench.tables.name(frozenset(range(65001, 65100)))
+    for number in range(100):
+        path = (Segment(SegmentType.SEQUENCE, (65001, 65002 + number % 90)),)
+        bench.announce(bench.one, PREFIXES[:1], replace(GOOD, as_path=path))
+    gone = ref(named(bench.tables.ours, (65001, 65050)))
+    (kept,) = {path.avoid for path in [bench.said(bench.one)[PREFIXES[0]]]}
+    bench.changed()
+    assert gone() is None
+    assert named(bench.tables.ours, tuple(kept)) is kept
+    kept_before = ref(kept)
+    del kept
+    bench.tables.name(frozenset({65001}))
+    assert kept_before() is None
+    assert bench.said(bench.one)[PREFIXES[0]].avoid == {65001}
 
 
 def test_withdrawing_what_was_never_announced_changes_nothing() -> None:

@@ -53,6 +53,21 @@ def test_a_neighbour_that_is_told_again_is_the_same_object() -> None:
     assert third.neighbors[1] is not before.neighbors[1], "what was dropped is not kept for ever"
 
 
+def test_rules_are_the_same_object_as_long_as_they_are_told() -> None:
+    """In one text, and from one to the next, though the neighbour's line is another; then they are forgotten."""
+    first = Draft()
+    before = first.read(lines(SPEAKER))
+    changed = tuple(replace(neighbor, hold_time=30) for neighbor in SPEAKER.neighbors)
+    second = Draft(first)
+    after = second.read(lines(replace(SPEAKER, neighbors=changed)))
+    assert len({id(neighbor.imports.accept) for neighbor in (*before.neighbors, *after.neighbors)}) == 1
+    kept = len(second.rules)
+    others = tuple(replace(neighbor, imports=ImportPolicy((), (RULE, RULE))) for neighbor in changed)
+    third = Draft(second)
+    third.read(lines(replace(SPEAKER, neighbors=others)))
+    assert len(third.rules) == kept
+
+
 def test_text_that_ends_too_early_is_no_speaker() -> None:
     """A file is whole or not there; a connection may break."""
     with pytest.raises(ValueError, match="too early"):
