@@ -33,6 +33,7 @@ from appliance.model.intent import Intent
 from routing.advertise import speakers
 from routing.attach import compile_node, forwards
 from routing.bgp.values import Speaker
+from routing.drain import drained
 from routing.fib import Overlay, Surroundings
 from services.edge import carried, carriers, compile_edge
 from services.feature import Runtime
@@ -73,11 +74,15 @@ class Desired:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known at run time: the services' runtime, who serves each VIP, ports of wires that are held down."""
+    """What is known at run time.
+
+    The services' runtime, who serves each VIP, ports of wires that are held down, whether this node is drained.
+    """
 
     runtime: Runtime = field(default_factory=Runtime)
     members: Mapping[IPv4Address, tuple[int, ...]] = field(default_factory=dict)
     held: Held = frozenset()
+    drained: bool = False
 
 
 def compile_intent(intent: Intent, node: str, known: Known | None = None) -> Desired:
@@ -90,7 +95,8 @@ def compile_intent(intent: Intent, node: str, known: Known | None = None) -> Des
     facts.update(fact for edge in edges for fact in edge.facts)
     facts.update(compile_inline(intent, node, known.held))
     advertisements = (*_own(intent, node), *(a for edge in edges for a in edge.advertisements))
-    return Desired(frozenset(facts), speakers(intent, node, advertisements), advertisements)
+    said = speakers(intent, node, advertisements)
+    return Desired(frozenset(facts), tuple(drained(intent, node, said)) if known.drained else said, advertisements)
 
 
 def _own(intent: Intent, name: str) -> Iterable[Advertisement]:

@@ -22,6 +22,7 @@ from appliance.control.cables import Cables
 from appliance.control.commit import History, Version, parse_for, require_node
 from appliance.control.compile import Desired, Known, compile_intent, surroundings
 from appliance.control.dirty import SHARE, Dirty, Pace, Patience
+from appliance.control.drain import Drain
 from appliance.control.flows import Flows
 from appliance.control.health import Checker, Probe, check
 from appliance.control.reconcile import SUBSYSTEMS, Outcome, Plans, Reconciler
@@ -60,6 +61,7 @@ class Daemon:
         """Wire the parts; nothing is touched before `run`. `probe` checks one backend once."""
         self.node, self.kernel, self.store = node, kernel, store
         self.history = History(store)
+        self.order = Drain(store)
         self.reconciler = Reconciler(kernel.ports)
         self.tasks = Tasks()
         self.dirty = Dirty()
@@ -95,6 +97,15 @@ class Daemon:
         async with self._installing:
             return await self._install(self.history.before())
 
+    async def drain(self, *, ordered: bool) -> Outcome:
+        """Withdraw what others announce as well, or announce it again; wait until the engines were told."""
+        if self.intent is None:
+            raise OperatorError.of("no intent is installed yet", "there is nothing to withdraw")
+        async with self._installing:
+            self.order.order(ordered=ordered)
+            log.info("drained" if ordered else "drain-undone", node=self.node)
+            return await self._compiled()
+
     async def resume(self, instead_of: OperatorError) -> Outcome:
         """Run what ran before, because the file given at the start is wrong; raise that error if nothing ran."""
         running = self.history.running
@@ -116,12 +127,16 @@ class Daemon:
         self._rehearse(intent)
         self.history.commit(version)
         self.intent, self.notice = intent, notice
+        outcome = await self._compiled()
+        log.info("intent-installed", node=self.node, number=version.number, pending=len(outcome.pending))
+        return outcome
+
+    async def _compiled(self) -> Outcome:
+        """Wait for the round of the loop that compiles what stands now."""
         told: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._waiting.append(told)
         self.dirty.compile()
-        outcome = await told
-        log.info("intent-installed", node=self.node, number=version.number, pending=len(outcome.pending))
-        return outcome
+        return await told
 
     def _rehearse(self, intent: Intent) -> None:
         """Compile before anything is committed: what cannot be compiled is our bug and must not replace what runs."""
@@ -138,7 +153,7 @@ class Daemon:
         """Return what is known at run time."""
         runtime = Runtime(self.blocks.taken(intent, self.node), self.checker.down, self.checker.nodes_down)
         members = self.fib.members if self.fib is not None and self._heard else self._kept_members
-        return Known(runtime, members, self.cables.held)
+        return Known(runtime, members, self.cables.held, self.order.ordered)
 
     def plan(self, intent: Intent) -> tuple[Plans, Desired]:
         """Return what an intent would change in the kernel, and the speakers it asks for; changes nothing."""

@@ -1,7 +1,7 @@
 """The daemon's HTTP API over its Unix socket: show, plan, reload, rollback, flow, trace. Only root may connect (0600).
 
 GET /show/NAME?key=value is a view of `appliance.panel.views`. POST /plan and /reload take {"text": the intent, "file":
-where it came from}, /plan also {"node": for which node}; POST /rollback takes nothing. POST /flow takes {"vpc", "flow",
+where it came from}, /plan also {"node": for which node}; POST /rollback takes nothing, /drain {"order": "drain" or "undo"}. POST /flow takes {"vpc", "flow",
 "action", "to"} and /trace {"vpc", "flow", "in"}: see `appliance.panel.flow_cli`. Every answer is JSON; what is wrong comes as {"error", "kind", "who" must act, "retry", "findings"}, status 422 if the caller is to act, else 503.
 """
 
@@ -83,7 +83,7 @@ def _json(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
 
 async def _no_such(request: Request, _: Exception) -> JSONResponse:
     """Answer what is routed nowhere."""
-    hint = "GET /show/NAME, POST /plan, /reload, /rollback, /flow or /trace"
+    hint = "GET /show/NAME, POST /plan, /reload, /rollback, /drain, /flow or /trace"
     return _failed(OperatorError.of(f"there is no {request.method} {request.url.path}", hint))
 
 
@@ -124,6 +124,12 @@ def application(daemon: Daemon) -> Starlette:
     async def rollback(_: Request) -> Any:
         return _outcome(daemon, await daemon.rollback())
 
+    async def drained(request: Request) -> Any:
+        body = await _body(request, "order")
+        if body["order"] not in {"drain", "undo"}:
+            raise OperatorError.of(f"no order {body['order']!r}", "one of drain, undo")
+        return _outcome(daemon, await daemon.drain(ordered=body["order"] == "drain"))
+
     async def ordered(request: Request) -> Any:
         return await flow_views.order(daemon, await _body(request, "vpc", "action"))
 
@@ -135,6 +141,7 @@ def application(daemon: Daemon) -> Starlette:
         Route("/plan", _json(planned), methods=["POST"]),
         Route("/reload", _json(reload), methods=["POST"]),
         Route("/rollback", _json(rollback), methods=["POST"]),
+        Route("/drain", _json(drained), methods=["POST"]),
         Route("/flow", _json(ordered), methods=["POST"]),
         Route("/trace", _json(traced), methods=["POST"]),
     ]

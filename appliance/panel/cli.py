@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from appliance.model.errors import EdgewayError, OperatorError
-from appliance.panel import flow_cli, lab_cli, tables
+from appliance.panel import drain_cli, flow_cli, lab_cli, tables
 from appliance.panel.client import SOCKET, Client
 
 FINDINGS = 3
@@ -58,6 +58,7 @@ show_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What t
 app.add_typer(show_app, name="show")
 app.add_typer(flow_cli.app, name="flow")
 app.command("trace")(flow_cli.trace)
+app.command("drain")(drain_cli.drain)
 app.add_typer(lab_cli.app, name="lab")
 
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]

@@ -13,6 +13,7 @@ from appliance.control.compile import Desired
 from appliance.control.daemon import Daemon
 from appliance.control.reconcile import Plans, changes
 from appliance.kernel import probe
+from appliance.kernel.forwarded import forwarded
 from appliance.model.describe import describe, hop
 from appliance.model.errors import EngineError, KernelError, OperatorError
 from appliance.model.facts import Namespace, NftSet
@@ -278,6 +279,18 @@ async def plan(daemon: Daemon, intent: Intent | None = None) -> list[Row]:
     return plan_rows(plans, desired, daemon.speakers.told) + flow_views.predicted(daemon, wanted)
 
 
+async def drain(daemon: Daemon) -> Row:
+    """Whether this node is drained, what it still says, and the flows whose state nobody else has."""
+    sessions = await neighbors(daemon)
+    return {
+        "node": daemon.node,
+        "drained": daemon.order.ordered,
+        "announced": sum(row.get("advertised") or 0 for row in sessions),
+        "forwarded": forwarded(),
+        "only-here": await flow_views.flows(daemon),
+    }
+
+
 async def capabilities(_: Daemon) -> list[Row]:
     """What this kernel offers and which back-end each feature uses."""
     return await asyncio.to_thread(probe.capabilities)
@@ -296,6 +309,7 @@ VIEWS: dict[str, tuple[Callable[..., Awaitable[Any]], tuple[str, ...]]] = {
     "engines": (flow_views.engines, ("vpc",)),
     "audit": (flow_views.audit, ("change",)),
     "capabilities": (capabilities, ()),
+    "drain": (drain, ()),
     "plan": (plan, ()),
 }
 

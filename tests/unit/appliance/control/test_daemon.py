@@ -159,6 +159,31 @@ async def test_rollback_runs_the_previous_intent(loaded: FakeNode) -> None:
     assert not loaded.world.namespaces
 
 
+async def test_draining_touches_policies_and_nothing_else(loaded: FakeNode) -> None:
+    """The kernel goes on forwarding; sessions and announcements of a host stay; undone, all is as before."""
+    before = loaded.daemon.speakers.told
+    await loaded.daemon.drain(ordered=True)
+    (drained,) = loaded.daemon.speakers.told
+    assert [n.exports for n in drained.neighbors] != [n.exports for n in before[0].neighbors]
+    assert (drained.announcements, [n.name for n in drained.neighbors]) == (
+        before[0].announcements,
+        [n.name for n in before[0].neighbors],
+    )
+    assert not [name for name, what in loaded.journal if isinstance(what, Plan)]
+    await loaded.restart()
+    await loaded.load()
+    assert loaded.daemon.speakers.told == (drained,)
+    await loaded.daemon.drain(ordered=False)
+    assert loaded.daemon.speakers.told == before
+
+
+async def test_without_an_intent_there_is_nothing_to_drain(node: FakeNode) -> None:
+    """Said, and nothing is kept for later."""
+    with pytest.raises(OperatorError, match="no intent"):
+        await node.daemon.drain(ordered=True)
+    assert not node.daemon.order.ordered
+
+
 async def test_of_two_reloads_at_once_each_is_answered_and_the_later_one_stands(loaded: FakeNode) -> None:
     """Two people, or a person and a signal."""
     other = changed(quiet_vpc(), "vpcs.red.snat.address", "203.0.113.9")
