@@ -63,6 +63,10 @@ GUESTS = 50 if MINUTES >= 1 else 16
 KILLING = 0.12
 #: Seconds between two quiet points, at most; share of one core that we take, ourselves.
 CALM, SHARE = 30.0, 0.2 if MINUTES >= 1 else 1.0
+#: How much the memory may grow, from the first third to the last or until all have left, for it has holes.
+GROWTH = 1.04
+#: Seconds for what takes a few, on a machine that others keep busy.
+PATIENCE = 300
 #: Routes that each guest announces at quiet points, by family.
 QUOTA = {Family.IPV4: 16, Family.IPV6: 8}
 PREFIXES: dict[Family, list[Network]] = {
@@ -449,7 +453,7 @@ class Soak:
 
     def _changed(self) -> None:
         if self.change is not None:
-            self.crowd.until(self.change.done, within=150, what="the engine has taken in a speaker")
+            self.crowd.until(self.change.done, within=PATIENCE, what="the engine has taken in a speaker")
             self.change.result()
             self.change = None
 
@@ -463,14 +467,16 @@ class Soak:
             guest.excused = "killed"
         self.engine.kill()
         self._say("kill")
-        self.crowd.until(lambda: self.engine.pid != before and self._sessions(), within=150, what="the process is back")
+        self.crowd.until(
+            lambda: self.engine.pid != before and self._sessions(), within=PATIENCE, what="the process is back"
+        )
 
     def leave(self) -> None:
         """Have everybody go for good, and look what stays."""
         for guest in self.crowd.guests:
             guest.close(last=encode_notification(Notify(6, 9, bytes((6, 2)))))
         self.crowd.until(
-            lambda: not any(view.received for view in self._sessions()), within=150, what="no route is left"
+            lambda: not any(view.received for view in self._sessions()), within=PATIENCE, what="no route is left"
         )
         self._judge_memory()
 
@@ -483,8 +489,8 @@ class Soak:
         said = f"quiet points: {' '.join(f'{size / 1e6:.1f}' for size in sizes)}; at the end {end / 1e6:.1f} MB"
         sys.stdout.write(said + "\n")
         if third >= 3:
-            assert median(warm[-third:]) <= median(warm[:third]) * 1.04, said
-            assert end <= median(warm), said
+            assert median(warm[-third:]) <= median(warm[:third]) * GROWTH, said
+            assert end <= median(warm) * GROWTH, said
 
     # -- whether it is right
 
@@ -504,18 +510,21 @@ class Soak:
             self.resting[guest] = 0.0
         for guest in self.crowd.guests:
             self.away[guest] = min(self.away.get(guest, 0.0), self._now + 1)
-        self.crowd.until(self._all_up, within=150, what="all neighbours are up")
+        self.crowd.until(self._all_up, within=PATIENCE, what="all neighbours are up")
         for guest in self.present:
             self._fill(guest)
-        self.crowd.until(self._all_told, within=150, what="the engine has what the guests said")
+        self.crowd.until(self._all_told, within=PATIENCE, what="the engine has what the guests said")
         naive = self._naive()
         sent, best = naive.sent(), _bests(naive)
-        self.crowd.until(lambda: self._heard(sent), within=150, what="the guests have what they are to have")
-        self.crowd.until(lambda: self._best_known(best), within=150, what="a watcher knows the best paths")
+        self.crowd.until(lambda: self._heard(sent), within=PATIENCE, what="the guests have what they are to have")
+        self.crowd.until(lambda: self._best_known(best), within=PATIENCE, what="a watcher knows the best paths")
         assert not self.crowd.surprises, f"sessions that ended for no reason: {self.crowd.surprises}"
         assert not self.engine.complaints()
         self.samples.append((self._now, self.engine.resident))
         self._say("quiet")
+        routes = sum(len(guest.said) for guest in self.present)
+        sys.stdout.write(f"{self._now / 60:6.1f} min, quiet, {routes} routes, {self.samples[-1][1] / 1e6:.1f} MB\n")
+        sys.stdout.flush()
 
     def _all_up(self) -> bool:
         self._return()
