@@ -6,16 +6,14 @@ KEEP_ZONE=1 takes a zone that is up as it is and leaves it up: quicker while one
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from appliance.panel.lab import runner
+from tests.lab.driving import alone
 from tests.lab.zone import TOPOLOGY, Zone
-from tests.support.namespaces import LOCKS
 
 #: Seconds that a test of the zone may take, with what makes the zone and with the end of another run's.
 PATIENCE = 1200
@@ -28,20 +26,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(PATIENCE))
 
 
-@contextmanager
-def _alone() -> Iterator[None]:
-    """Be the only run of tests on this machine that has the zone; the kernel ends that when the run dies."""
-    LOCKS.mkdir(mode=0o700, exist_ok=True)
-    with (LOCKS / "zone").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 @pytest.fixture(scope="session")
 def zone() -> Iterator[Zone]:
     """The zone of labs/az, converged."""
     keep = os.environ.get("KEEP_ZONE") == "1"
-    with _alone():
+    with alone("zone"):
         if not keep:
             runner.up(TOPOLOGY)
         try:

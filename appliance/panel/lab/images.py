@@ -63,6 +63,11 @@ _OPENBGPD_CONFIG: Final = (
     "c=/etc/bgpd.conf; [ -e /etc/bgpd/bgpd.conf ] && c=/etc/bgpd/bgpd.conf",
     "install -o root -g root -m 0600 $c /run/openbgpd/bgpd.conf",
 )
+_GOBGP_CONFIG: Final = (
+    "for c in /config/gobgp.toml /etc/gobgp/gobgp.toml /etc/gobgp/gobgp.conf; do [ -e $c ] && break; done"
+)
+#: ExaBGP would become user nobody, who may not read what is the operator's.
+_EXABGP: Final = "exabgp_daemon_user=root exabgp_api_cli=false exec exabgp server /etc/exabgp/exabgp.conf"
 _BIRD_CONFIG: Final = "c=/etc/bird/bird.conf; [ -e /etc/bird.conf ] && c=/etc/bird.conf"
 
 IMAGES: Final = (
@@ -89,6 +94,8 @@ IMAGES: Final = (
         _shell(_BIRD_CONFIG, "exec /usr/sbin/bird -f -c $c"),
         ("install -d -m 0755 /run/bird",),
     ),
+    Image(r"(.*/)?[^/:@]*gobgp[^/:@]*([:@].*)?", _shell(_GOBGP_CONFIG, "exec /usr/bin/gobgpd -f $c")),
+    Image(r"(.*/)?[^/:@]*exabgp[^/:@]*([:@].*)?", _shell(_EXABGP)),
 )
 ANY: Final = Image(r".*", ("sleep", "infinity"))
 

@@ -5,7 +5,6 @@ Called by `edgeway lab up|status|watch` and by the tests of labs. A lab without 
 
 from __future__ import annotations
 
-import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,53 +12,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from appliance.model.errors import EdgewayError, OperatorError
-from appliance.model.load import load, read
-from appliance.model.text import parse_yaml
+from appliance.model.errors import EdgewayError
+from appliance.model.load import load
 from appliance.panel.client import SOCKET, Client
 from appliance.panel.lab import runner
+from appliance.panel.lab.checks import Check, checks_of
 
 #: Seconds that one check, or one daemon's answer, may take.
 PATIENCE: Final = 4.0
 AT_ONCE: Final = 8
-#: What a TCP connection goes to; it becomes part of a shell's command, so nothing else may stand in it.
-_ENDPOINT: Final = re.compile(r"\[?[0-9A-Za-z.:-]+\]?:[0-9]{1,5}")
-
-
-class Check(BaseModel):
-    """One check from a node: by ping, by a TCP connection, or that its daemon has made at least so many routes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    what: str
-    from_: str = Field(alias="from")
-    ping: str | None = None
-    tcp: str | None = None
-    routes: int | None = None
-
-    @model_validator(mode="after")
-    def _one(self) -> Check:
-        if sum(each is not None for each in (self.ping, self.tcp, self.routes)) != 1:
-            raise ValueError("give one of ping, tcp or routes")
-        if self.tcp is not None and _ENDPOINT.fullmatch(self.tcp) is None:
-            raise ValueError("give tcp as ADDRESS:PORT")
-        return self
-
-    @property
-    def how(self) -> str:
-        """Say in words what is tried."""
-        if self.routes is not None:
-            return f"{self.from_}: at least {self.routes} routes"
-        return f"{self.from_}: ping {self.ping}" if self.ping else f"{self.from_}: connect to {self.tcp}"
-
-    def command(self) -> list[str]:
-        """Return the command that succeeds when the packets of the check arrive."""
-        if self.ping is not None:
-            return ["ping", "-n", "-c", "1", "-W", "2", self.ping]
-        host, _, port = str(self.tcp).rpartition(":")
-        return ["timeout", "3", "bash", "-c", f"exec 3<>/dev/tcp/{host.strip('[]')}/{port}"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,19 +56,6 @@ class Report:
     def green(self) -> bool:
         """Whether everything is as it should be."""
         return all(row.state == "converged" for row in self.nodes) and all(row.good for row in self.checks)
-
-
-def checks_of(path: Path) -> tuple[Check, ...]:
-    """Read checks.yaml beside a topology; none when there is no such file."""
-    file = path.parent / "checks.yaml"
-    if not file.exists():
-        return ()
-    data = parse_yaml(read(file), str(file)).data
-    try:
-        rows = (data or {}).get("checks") or []
-        return tuple(Check.model_validate(row) for row in rows)
-    except (ValidationError, AttributeError, TypeError) as error:
-        raise OperatorError.of(f"{file}: {error}", "each check has what, from and one of ping, tcp, routes") from error
 
 
 def client(path: Path, node: str) -> Client:
@@ -161,4 +109,28 @@ def _try(path: Path, check: Check) -> CheckRow:
 def _holds(path: Path, check: Check) -> bool:
     if check.routes is not None:
         return int(client(path, check.from_).show("status")["routes"]) >= check.routes
-    return runner.run_in(path, check.from_, check.command(), timeout=PATIENCE).returncode == 0
+    if check.session is not None:
+        return _established(client(path, check.from_).show("neighbors"), check.session)
+    if prefix := check.route or check.no_route or check.refused:
+        return _judged(client(path, check.from_).show("routes", prefix=prefix), check)
+    done = runner.run_in(path, check.from_, check.command(), timeout=PATIENCE)
+    return check.holds(done.returncode, done.stdout)
+
+
+def _established(rows: list[dict[str, Any]], neighbor: str) -> bool:
+    """Tell whether every session with a neighbour, given by peer, session or address, is up, and there is one."""
+    mine = [
+        row["state"]
+        for row in rows
+        if neighbor in {row["neighbor"], row["neighbor"].partition("/")[0], row.get("address")}
+    ]
+    return bool(mine) and all(state == "established" for state in mine)
+
+
+def _judged(rows: list[dict[str, Any]], check: Check) -> bool:
+    """Tell whether the paths of a prefix are accepted, absent or refused, as the check wants it."""
+    accepted = [row for row in rows if not row.get("refused")]
+    if check.refused is None:
+        return bool(accepted) == (check.route is not None)
+    reasons = {row["refused"]["name"] for row in rows if row.get("refused")}
+    return bool(reasons) and not accepted and check.because in {None, *reasons}

@@ -69,14 +69,15 @@ def package_root() -> str:
     return str(Path(appliance.__file__ or "").parents[1])
 
 
-def launcher() -> dict[str, str]:
-    """Make the command `edgeway` in a node be this very program, also where it runs from sources, not installed."""
-    if Path(sys.executable).with_name("edgeway").exists():
-        return {}
-    script = (
-        f'#!/bin/sh\nPYTHONPATH={shlex.quote(package_root())} exec {shlex.quote(sys.executable)} -m appliance "$@"\n'
-    )
-    return {"/usr/local/bin/edgeway": script}
+def launchers() -> dict[str, str]:
+    """Make `edgeway`, and ExaBGP, which comes with us, in a node be this very program's, also where it is not installed."""
+    modules = {"edgeway": "appliance", "exabgp": "exabgp"}
+    start = f"#!/bin/sh\nPYTHONPATH={shlex.quote(package_root())} exec {shlex.quote(sys.executable)} -m"
+    return {
+        f"/usr/local/bin/{name}": f'{start} {module} "$@"\n'
+        for name, module in modules.items()
+        if not Path(sys.executable).with_name(name).exists()
+    }
 
 
 def hidden(paths: Iterable[str]) -> list[str]:
@@ -118,7 +119,7 @@ class Compiler:
             "log": str(self._state.log(node.name)),
             "keep": self._keep,
             "binds": [] if node.kind == "bridge" else self._binds(node),
-            "files": {"/etc/hostname": f"{node.hostname or node.name}\n"} | launcher(),
+            "files": {"/etc/hostname": f"{node.hostname or node.name}\n"} | launchers(),
             "sysctls": self._sysctls(node),
             "env": self._environment(node),
             "init": [sys.executable, init.__file__, *options, "--", *start.main],

@@ -11,8 +11,8 @@ import pytest
 from appliance.model.errors import EngineError, OperatorError
 from appliance.panel.lab import observe as module
 from appliance.panel.lab import runner
-from appliance.panel.lab.observe import Check, CheckRow, NodeRow, Report, checks_of, client, observe
-from tests.support.intents import ROOT, bare, pair, to_yaml
+from appliance.panel.lab.observe import CheckRow, NodeRow, Report, client, observe
+from tests.support.intents import bare, pair, to_yaml
 
 CHECKS = """
 checks:
@@ -132,41 +132,6 @@ def test_a_check_of_routes_asks_the_daemon_how_many_it_made(lab: Path, world: Wo
     assert world.ran == []
 
 
-def test_a_check_is_one_command() -> None:
-    """Its success is the check's."""
-    ping = Check.model_validate({"what": "x", "from": "h1", "ping": "192.0.2.1"})
-    assert ping.command() == ["ping", "-n", "-c", "1", "-W", "2", "192.0.2.1"]
-    tcp = Check.model_validate({"what": "x", "from": "h1", "tcp": "[2001:db8::1]:80"})
-    assert tcp.command()[-1] == "exec 3<>/dev/tcp/2001:db8::1/80"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "checks: [{what: x, from: h1}]",
-        "checks: [{what: x, from: h1, ping: 192.0.2.1, tcp: '192.0.2.1:80'}]",
-        "checks: [{what: x, from: h1, tcp: 192.0.2.1}]",
-        "checks: [{what: x, from: h1, tcp: '$(reboot):80'}]",
-        "checks: [{what: x, from: h1, ping: 192.0.2.1, often: 3}]",
-        "checks: [x]",
-        "checks: 7",
-        "[x]",
-    ],
-)
-def test_a_check_that_is_none_is_the_operators_error(tmp_path: Path, text: str) -> None:
-    """With what one has; and nothing of it ever reaches a shell."""
-    (tmp_path / "checks.yaml").write_text(text)
-    with pytest.raises(OperatorError, match="each check has what, from and one of ping, tcp, routes"):
-        checks_of(tmp_path / "az.clab.yml")
-
-
-@pytest.mark.parametrize("text", ["", "checks:\n", "checks: []\n"])
-def test_a_file_without_checks_has_none(tmp_path: Path, text: str) -> None:
-    """One may be in the making."""
-    (tmp_path / "checks.yaml").write_text(text)
-    assert checks_of(tmp_path / "az.clab.yml") == ()
-
-
 def test_a_wrong_intent_beside_the_lab_is_told(tmp_path: Path, world: World) -> None:
     """A lab cannot converge to it."""
     (tmp_path / "intent.yaml").write_text(to_yaml(bare()).replace("as:", "sa:"))
@@ -180,6 +145,52 @@ def test_a_daemon_is_asked_through_its_node_s_own_files(monkeypatch: pytest.Monk
     assert client(lab, "h1")._path == Path("/proc/1234/root/run/edgeway/api.sock")
 
 
-def test_the_lab_of_the_repository_has_checks_that_can_be_read() -> None:
-    """They are part of its documentation."""
-    assert checks_of(ROOT / "labs/az/az.clab.yml")
+NEIGHBORS = [
+    {"neighbor": "m11/ipv4", "address": "192.0.2.11", "state": "established"},
+    {"neighbor": "m11/ipv6", "address": "2001:db8:ff::11", "state": "connect"},
+]
+ACCEPTED, REFUSED = {"refused": None}, {"refused": {"number": 3, "name": "BOGON"}}
+
+
+def asked(monkeypatch: pytest.MonkeyPatch, lab: Path, check: str, rows: list[dict[str, Any]]) -> bool:
+    """Try one check of a daemon that shows these rows."""
+
+    class Shown:
+        def show(self, name: str, **_: str) -> Any:
+            return STATUS if name == "status" else rows
+
+    monkeypatch.setattr(module, "client", lambda *_: Shown())
+    (lab.parent / "checks.yaml").write_text(f"checks: [{{what: x, from: h1, {check}}}]")
+    return observe(lab).checks[0].good
+
+
+@pytest.mark.parametrize(
+    ("neighbor", "good"), [("m11/ipv4", True), ("192.0.2.11", True), ("m11", False), ("m12", False), ("m1", False)]
+)
+def test_a_session_is_named_by_peer_or_by_itself(
+    monkeypatch: pytest.MonkeyPatch, lab: Path, neighbor: str, good: bool
+) -> None:
+    """All sessions of a peer must be up; one that nobody has is not."""
+    assert asked(monkeypatch, lab, f"session: '{neighbor}'", NEIGHBORS) is good
+
+
+@pytest.mark.parametrize(
+    ("check", "rows", "good"),
+    [
+        ("route: 192.0.2.0/24", [ACCEPTED, REFUSED], True),
+        ("route: 192.0.2.0/24", [REFUSED], False),
+        ("no-route: 192.0.2.0/24", [REFUSED], True),
+        ("no-route: 192.0.2.0/24", [], True),
+        ("no-route: 192.0.2.0/24", [ACCEPTED], False),
+        ("refused: 192.0.2.0/24", [REFUSED], True),
+        ("refused: 192.0.2.0/24", [], False),
+        ("refused: 192.0.2.0/24", [REFUSED, ACCEPTED], False),
+        ("refused: 192.0.2.0/24, because: BOGON", [REFUSED], True),
+        ("refused: 192.0.2.0/24, because: NOT_OWNED", [REFUSED], False),
+    ],
+)
+def test_the_paths_of_a_prefix_are_judged_as_the_check_wants_it(
+    monkeypatch: pytest.MonkeyPatch, lab: Path, check: str, rows: list[dict[str, Any]], good: bool
+) -> None:
+    """Accepted, not there, or there and refused for a reason."""
+    assert asked(monkeypatch, lab, check, rows) is good

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from appliance.model.errors import OperatorError
-from appliance.panel.lab.spec import Compiler, hidden, launcher, magic, mounts_to_keep
+from appliance.panel.lab.spec import Compiler, hidden, launchers, magic, mounts_to_keep
 from appliance.panel.lab.state import State
 from appliance.panel.lab.topology import parse
 
@@ -110,8 +110,10 @@ def test_the_command_edgeway_exists_also_where_it_is_not_installed(
 ) -> None:
     """A checkout that runs from sources gets a launcher; an installation has its own."""
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    (script,) = launcher().values()
-    assert script.startswith("#!/bin/sh\n")
-    assert f'exec {tmp_path}/python -m appliance "$@"' in script
-    (tmp_path / "edgeway").write_text("")
-    assert launcher() == {}
+    scripts = launchers()
+    assert scripts["/usr/local/bin/edgeway"].startswith("#!/bin/sh\n")
+    assert f'exec {tmp_path}/python -m appliance "$@"' in scripts["/usr/local/bin/edgeway"]
+    assert f'exec {tmp_path}/python -m exabgp "$@"' in scripts["/usr/local/bin/exabgp"]
+    for name in ("edgeway", "exabgp"):
+        (tmp_path / name).write_text("")
+    assert launchers() == {}
