@@ -40,13 +40,13 @@ def unshare_net() -> None:
     _call("unshare", CLONE_NEWNET)
 
 
-def mount(source: str | Path, target: str | Path, flags: int) -> None:
-    """Bind-mount, or change the propagation of, `target`."""
+def mount(source: str | Path, target: str | Path, flags: int, kind: str = "none") -> None:
+    """Mount a file system of a kind, bind-mount, or change the propagation of, `target`."""
     _call(
         "mount",
         os.fsencode(source),
         os.fsencode(target),
-        b"none",
+        kind.encode(),
         ctypes.c_ulong(flags),
         None,
     )
