@@ -34,7 +34,7 @@ def drain(
     if as_json:
         tables.show(found, as_json=True)
     else:
-        _tell(found)
+        tell(found)
 
 
 def settled(client: Client, within: float) -> dict[str, Any]:
@@ -48,7 +48,8 @@ def settled(client: Client, within: float) -> dict[str, Any]:
     return {**found, "quiet": still >= QUIET}
 
 
-def _tell(found: dict[str, Any]) -> None:
+def tell(found: dict[str, Any]) -> None:
+    """Print what a look found."""
     name = found["node"]
     if not found["drained"]:
         typer.echo(f"{name} announces everything again")
