@@ -1,6 +1,6 @@
-"""Write an update into the slot that does not run, and leave a slot that is no good (design 0009). Thin: RAUC does the work.
+"""Write an update into the slot that does not run, and say that the one that runs is good (design 0009). Thin: RAUC does the work.
 
-Called by `edgeway box update | prove | give-up`. What RAUC says when it refuses a bundle (another signature, another kind of
+Called by `edgeway box update | slots | prove`. What RAUC says when it refuses a bundle (another signature, another kind of
 machine, too large) is the operator's business and told in its words.
 """
 
@@ -18,7 +18,6 @@ from appliance.model.errors import InternalError, OperatorError
 ENVIRONMENT: Final = Path("/boot/efi/grub/grubenv")
 STATUS: Final = Path("/data/rauc/status")
 _COMMAND_LINE: Final = Path("/proc/cmdline")
-#: The first start of RAUC's service reads both slots.
 _NOT_HERE: Final = "updates are for a box that was started from its disk"
 
 
@@ -76,12 +75,6 @@ def prove() -> slots.Letter:
     letter = here()
     grubenv.change(ENVIRONMENT, slots.proof(letter))
     return letter
-
-
-def may_be_left() -> bool:
-    """Tell whether the slot that runs was never good while the other one was."""
-    letter = here()
-    return any(slot.proven and slot.letter != letter for slot in look())
 
 
 def reboot() -> None:

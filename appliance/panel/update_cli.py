@@ -1,4 +1,4 @@
-"""`edgeway box update | slots | prove | give-up`: the two slots of a box, for people and for its units (design 0009)."""
+"""`edgeway box update | slots | prove`: the two slots of a box, for people and for its units (design 0009)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ def register(app: typer.Typer) -> None:
     app.command("update")(update)
     app.command("slots")(slots)
     app.command("prove", hidden=True)(prove)
-    app.command("give-up", hidden=True)(give_up)
 
 
 def slots(as_json: Json = False) -> None:  # noqa: FBT002 - a flag of the command line
@@ -66,14 +65,3 @@ def prove(wait: Annotated[float, typer.Option(help="Seconds until the box must b
         typer.echo(f"edgeway: slot {box.here()} is not ready after {wait:.0f} s: {missing}", err=True)
         raise typer.Exit(1)
     typer.echo(f"edgeway: slot {box.prove()} is good")
-
-
-def give_up() -> None:
-    """Start anew if the other slot was good and this one never was; else stay, for a person to look."""
-    from appliance.box import update as box  # noqa: PLC0415 - only a box has slots
-
-    if box.may_be_left():
-        typer.echo(f"edgeway: slot {box.here()} is left for the one that was good before")
-        box.reboot()
-    else:
-        typer.echo(f"edgeway: slot {box.here()} is not ready, and there is no better one")

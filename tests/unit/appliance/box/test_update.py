@@ -21,19 +21,18 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return block
 
 
-def test_a_slot_on_trial_is_left_for_the_one_that_was_good(box: Path) -> None:
-    """And stays once it is proven itself."""
-    assert update.may_be_left()
+def test_a_slot_on_trial_is_the_next_one_once_it_is_proven(box: Path) -> None:
+    """It had one try, and that is used up."""
+    assert [slot.letter for slot in update.look() if slot.next] == ["a"]
     assert update.prove() == "b"
     assert grubenv.read(box)["PROVEN"] == "B"
-    assert not update.may_be_left()
     assert [slot.letter for slot in update.look() if slot.next] == ["b"]
 
 
 def test_a_machine_without_slots_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """A container, or a squashfs that was started bare."""
     monkeypatch.setattr(update, "command_line", lambda: "edgeway.root=/dev/vda")
-    for ask in (update.look, update.prove, update.may_be_left):
+    for ask in (update.look, update.prove):
         with pytest.raises(OperatorError, match="runs from no slot"):
             ask()
 
