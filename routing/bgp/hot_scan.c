@@ -352,6 +352,20 @@ static bool good_value(const struct attribute *attribute)
     return attribute->kind != AGGREGATOR || memcmp(attribute->value.at, nobody, sizeof nobody) != 0;
 }
 
+/* Whether no large community is there twice; more of them than anybody has are not compared. */
+static bool distinct(struct octets value)
+{
+    enum { SIZE = 12, MOST = 64 };
+
+    if (size_of(value) > SIZE * MOST)
+        return false;
+    for (const uint8_t *at = value.at; at < value.end; at += SIZE)
+        for (const uint8_t *before = value.at; before < at; before += SIZE)
+            if (memcmp(at, before, SIZE) == 0)
+                return false;
+    return true;
+}
+
 static bool shaped(const struct attribute *attribute, bool internal)
 {
     const struct shape *shape = shapes + (attribute->kind <= LARGE_COMMUNITY ? attribute->kind : 0);
@@ -361,7 +375,8 @@ static bool shaped(const struct attribute *attribute, bool internal)
     if (!shape->flags || (shape->internal && !internal) || (attribute->flags & ~ignored) != shape->flags)
         return false;
     if (shape->multiple)
-        return size > 0 && size % shape->size == 0;
+        return size > 0 && size % shape->size == 0 &&
+               (attribute->kind != LARGE_COMMUNITY || distinct(attribute->value));
     return size == shape->size && good_value(attribute);
 }
 

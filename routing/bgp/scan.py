@@ -43,10 +43,13 @@ NEXT_HOP: Final = 3
 AGGREGATOR: Final = 7
 MP_REACH_NLRI: Final = 14
 MP_UNREACH_NLRI: Final = 15
+LARGE_COMMUNITY: Final = 32
 
 _LAST_ORIGIN: Final = 2
 _SEQUENCE: Final = 2
 _AFI_IPV6: Final = 2
+# More large communities than anybody has are not compared, each with every other, to find redundant ones.
+_MOST: Final = 64
 _FAMILY_SIZE: Final = 3
 
 # RFC 8654 4: "the OPEN and KEEPALIVE messages" stay within 4096 octets whatever was agreed upon.
@@ -84,7 +87,7 @@ _SHAPES: Final = {
     AGGREGATOR: _Shape(OPTIONAL_TRANSITIVE, 8),
     8: _Shape(OPTIONAL_TRANSITIVE, 4, multiple=True),
     16: _Shape(OPTIONAL_TRANSITIVE, 8, multiple=True),
-    32: _Shape(OPTIONAL_TRANSITIVE, 12, multiple=True),
+    LARGE_COMMUNITY: _Shape(OPTIONAL_TRANSITIVE, 12, multiple=True),
 }
 # RFC 7606 7.5, 7.9, 7.10: from an external neighbour these are to be dropped.
 _INTERNAL_SHAPES: Final = {
@@ -242,8 +245,14 @@ def _ordinary(attribute: _Attribute, value: bytes, shapes: dict[int, _Shape]) ->
     if flags & ~ignored != wanted:
         return False
     if multiple:
-        return len(value) > 0 and len(value) % size == 0
+        return len(value) > 0 and len(value) % size == 0 and (kind != LARGE_COMMUNITY or _distinct(value, size))
     return len(value) == size and (kind not in _REFUSED or not _REFUSED[kind](value))
+
+
+def _distinct(value: bytes, size: int) -> bool:
+    """Tell whether no large community is there twice: RFC 8092 3 has redundant ones removed."""
+    number = len(value) // size
+    return number <= _MOST and len({value[at : at + size] for at in range(0, len(value), size)}) == number
 
 
 def _is_reduced(value: bytes) -> bool:

@@ -186,6 +186,18 @@ def test_end_of_rib_of_each_family_is_understood() -> None:
     assert bench.said() == {P2: FOUR}
 
 
+@pytest.mark.parametrize("kind", [Intake, Thorough])
+def test_redundant_large_communities_are_removed(kind: type[Intake]) -> None:
+    """RFC 8092 3: silently, on receipt. However many they are; what is left stands in its order."""
+    for large in ([(7, 1, 2), (7, 1, 1)], [(7, n, n) for n in range(100)]):
+        bench, wanted = Bench(kind=kind), replace(FOUR, large_communities=tuple(large))
+        twice = replace(FOUR, large_communities=(*large, large[1], *large))
+        bench.take(*announcement(twice, [P1]), *announcement(wanted, [P2]))
+        assert bench.said() == {P1: wanted, P2: wanted}
+        assert bench.intake.detail == ""
+        assert len(bench.peer.all_paths()) == 1, "one set of attributes has one form"
+
+
 def test_what_is_malformed_is_remembered_as_that() -> None:
     """RFC 7606: the session stays, and the log can say what was wrong."""
     bench = Bench()

@@ -38,6 +38,11 @@ MED = attribute(0x80, 4, b"\0\0\0\1")
 ONE6 = b"\x20\x20\x01\x0d\xb8"
 
 
+def large(number: int) -> bytes:
+    """Make large communities, no two alike, that differ in octets at both ends."""
+    return b"".join(bytes((n % 8,)) + bytes(10) + bytes((n // 8,)) for n in range(number))
+
+
 # --- split ---
 
 
@@ -194,7 +199,7 @@ def test_an_ordinary_set_gives_path_and_next_hop(form: Form) -> None:
         attribute(0xE0, 7, b"\0\0\0\1\xc0\0\2\1"),
         attribute(0xF0, 8, b"\0\1\0\2" * 100),
         attribute(0xC0, 16, bytes(8)),
-        attribute(0xE0, 32, bytes(24)),
+        attribute(0xF0, 32, large(64)),
         MED,
     )
     several = attribute(0x50, 2, path(1, 2) + path(*range(3, 258)))
@@ -252,13 +257,16 @@ def test_what_belongs_inside_an_as_is_ordinary_only_there(form: Form, extra: byt
         PLAIN + attribute(0xC0, 8, bytes(6)),
         PLAIN + attribute(0xC0, 16, bytes(4)),
         PLAIN + attribute(0xC0, 32, bytes(8)),
+        PLAIN + attribute(0xC0, 32, bytes(24)),
+        PLAIN + attribute(0xD0, 32, large(9) + large(64)[12:24]),
+        PLAIN + attribute(0xD0, 32, large(65)),
         PLAIN + b"\x80",
         PLAIN + b"\x80\x04\x04\0\0\0",
         PLAIN + b"\x90\x04\x00",
     ],
 )
 def test_what_is_out_of_the_ordinary_is_declined(form: Form, octets: bytes) -> None:
-    """Missing, twice, unknown, of wrong flags or length, or cut off."""
+    """Missing, twice, unknown, of wrong flags or length, or cut off; with something redundant, or too much to tell."""
     assert form.scan(octets, False) is None
 
 
