@@ -24,6 +24,7 @@ from routing.engines import answers
 from routing.engines.answers import Shows, Watcher
 from routing.engines.native.connection import Connection
 from routing.engines.native.log import log
+from routing.engines.native.loop import FULL, PAUSE
 from routing.engines.speaker_text import Draft
 from routing.engines.views import News
 
@@ -78,6 +79,8 @@ class Control:
         self._whole = True
         self._leaving: list[socket.socket] = []
         self._left: list[socket.socket] = []
+        #: When connections are accepted again, while there is no room for another one.
+        self._deaf_until: float | None = None
 
     # -- the loop
 
@@ -88,9 +91,15 @@ class Control:
         """
         for left in self._left:
             left.close()
+        if self._left or (self._deaf_until is not None and self._deaf_until <= self._clock()):
+            self._deaf_until = None
         self._left, self._leaving = self._leaving, []
         wanted = {fileno: connection.events for fileno, connection in self._connections.items()}
-        return {self._listener.fileno(): select.EPOLLIN, **wanted}
+        return wanted if self._deaf_until is not None else {self._listener.fileno(): select.EPOLLIN, **wanted}
+
+    def deadline(self) -> float | None:
+        """Return when `filenos` will want something else although nothing happens."""
+        return self._deaf_until
 
     def ready(self, fileno: int, events: int) -> None:
         """Serve a descriptor."""
@@ -140,7 +149,11 @@ class Control:
     def _accept(self) -> None:
         try:
             accepted, _ = self._listener.accept()
-        except OSError:
+        except OSError as error:
+            if error.errno in FULL:
+                # It stays ready, and would keep the loop from sleeping.
+                log("cannot-accept", error=error.strerror)
+                self._deaf_until = self._clock() + PAUSE
             return
         accepted.setblocking(False)  # noqa: FBT003 - as the library has it
         self._connections[accepted.fileno()] = Connection(accepted)

@@ -41,7 +41,9 @@ GATHER = 128
 EVENTS = 4096
 #: Connections accepted in one turn, and seconds without accepting any when there is no room for another one.
 ACCEPTS, PAUSE = 256, 1.0
-_FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+#: How the process ends when it cannot go on: EX_SOFTWARE of sysexits.h.
+FAILED = 70
 _FREEBIND = {socket.AF_INET: (socket.IPPROTO_IP, 15), socket.AF_INET6: (socket.IPPROTO_IPV6, 78)}
 _IN, _OUT = select.EPOLLIN, select.EPOLLOUT
 _BROKEN = select.EPOLLHUP | select.EPOLLERR
@@ -139,10 +141,19 @@ class Loop:
         os.eventfd_write(self._woken, 1)
 
     def run(self) -> None:
-        """Turn until stopped."""
+        """Turn until stopped.
+
+        What fails while consequences are worked out leaves nobody knows which of them untold: to go on would be to tell
+        neighbours a table that is not ours. The process ends, without a NOTIFICATION: whoever agreed on graceful restart
+        keeps our routes until the next process tells them anew (RFC 4724 4.2).
+        """
         more = False
-        while not self._stopped:
-            more = self.turn(0 if more else self._patience())
+        try:
+            while not self._stopped:
+                more = self.turn(0 if more else self._patience())
+        except Exception as error:
+            log("engine-failed", error=traceback.format_exc())
+            raise SystemExit(FAILED) from error
 
     def turn(self, timeout: float) -> bool:
         """Wait for something at most so long, seconds (-1: for ever), and serve it; tell whether work is left."""
@@ -220,7 +231,7 @@ class Loop:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno in _FULL:
+                if error.errno in FULL:
                     # It stays ready, and would keep us from sleeping.
                     log("cannot-accept", error=error.strerror)
                     self._hark(now + PAUSE)

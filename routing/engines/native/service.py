@@ -51,8 +51,8 @@ class Service:
             self._keep(now)
 
     def deadline(self) -> float | None:
-        """Return when `settled` has something to do next."""
-        return self._due
+        """Return when `settled` or `filenos` has something to do next."""
+        return min((due for due in (self._due, self._control.deadline()) if due is not None), default=None)
 
     def _keep(self, now: float) -> None:
         self._due = None

@@ -24,6 +24,7 @@ from routing.engines.native.connection import listen
 from routing.engines.native.control import Control
 from routing.engines.speaker_text import Draft, lines
 from tests.support.fake_core import FakeCore, attributes, neighbor, speaker
+from tests.support.looping import out_of_descriptors
 from tests.support.waiting import eventually
 
 MANY = [IPv4Network((0x0A000000 + (n << 8), 24)) for n in range(20_000)]
@@ -70,8 +71,13 @@ class Door:
 
     def connect(self) -> socket.socket:
         """Return a client."""
-        client = self._clients.enter_context(socket.socket(socket.AF_UNIX))
+        client = self.client()
         client.connect(str(self.path))
+        return client
+
+    def client(self) -> socket.socket:
+        """Return one that has yet to connect."""
+        client = self._clients.enter_context(socket.socket(socket.AF_UNIX))
         client.setblocking(False)
         return client
 
@@ -335,6 +341,41 @@ def test_the_number_of_a_closed_connection_is_nobody_elses_at_once(door: Door) -
     assert after != before
     door.send(following, {"method": "sessions"})
     assert door.hear(following, is_end)[-1] == {"id": 1, "result": True}
+
+
+def test_without_descriptors_the_others_are_answered_on(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
+    """EMFILE: who waits to be accepted does not keep the loop from sleeping, and is accepted after a while."""
+    now = [100.0]
+    door.ticks = (now[0] for _ in count())
+    known, waiting = door.connect(), door.client()
+    door.until_idle()
+    with out_of_descriptors():
+        waiting.connect(str(door.path))
+        for time in (101.0, 102.0):
+            door.turn()
+            assert door._epoll.poll(0) == [], "nothing is ready any more"
+            assert door.control.deadline() == time
+            door.send(known, {"method": "sessions"})
+            assert door.hear(known, is_end)[-1] == {"id": 1, "result": True}
+            now[0] = time
+            door.turn()
+    assert door.control.deadline() is None
+    door.send(waiting, {"method": "sessions"})
+    assert door.hear(waiting, is_end)[-1] == {"id": 1, "result": True}
+    assert capsys.readouterr().err.count("cannot-accept") == 2
+
+
+def test_the_descriptor_of_who_leaves_is_for_who_waits(door: Door) -> None:
+    """At once, however long it is until it would be tried again."""
+    known, waiting = door.connect(), door.client()
+    door.until_idle()
+    with out_of_descriptors():
+        waiting.connect(str(door.path))
+        door.turn()
+        assert door.control.deadline() is not None
+        known.shutdown(socket.SHUT_RDWR)
+        door.send(waiting, {"method": "sessions"})
+        assert door.hear(waiting, is_end)[-1] == {"id": 1, "result": True}
 
 
 def test_lines_are_read_as_they_are_used(door: Door) -> None:

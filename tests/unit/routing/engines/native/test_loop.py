@@ -418,6 +418,30 @@ def test_a_loop_that_sleeps_can_be_stopped(bench: Bench) -> None:
     assert not running.is_alive()
 
 
+@pytest.mark.parametrize("failing", ["settle", "tick"])
+def test_what_fails_for_all_ends_the_process_and_is_in_the_log(
+    failing: str, bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With what happened and where, and without another word to neighbours: those that can keep our routes."""
+    client, number = bench.client(1)
+    bench.notes.due = bench.now
+
+    def fail(*_: object) -> None:
+        bench.notes.actions.append(Write(number, b"too late"))
+        raise KeyError("the missing one")
+
+    monkeypatch.setattr(bench.notes, failing, fail)
+    with pytest.raises(SystemExit) as end:
+        bench.loop.run()
+    assert end.value.code == module.FAILED
+    said = capsys.readouterr().err
+    assert "engine-failed" in said
+    assert "the missing one" in said
+    assert "in fail" in said
+    with pytest.raises(BlockingIOError):
+        client.recv(1)
+
+
 def test_when_little_happens_there_is_time_for_other_things(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not after a turn in which much was read."""
     monkeypatch.setattr(module, "QUIET", module.TURN - 5)

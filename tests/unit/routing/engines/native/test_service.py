@@ -166,6 +166,17 @@ def test_a_full_disk_ends_no_session(bench: Bench, capsys: pytest.CaptureFixture
     assert bench.service.deadline() is None
 
 
+def test_the_loop_is_woken_for_the_next_of_both(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file, and the door that is shut for a while."""
+    assert bench.service.deadline() is None
+    monkeypatch.setattr(bench.control, "deadline", lambda: 7.0)
+    assert bench.service.deadline() == 7.0
+    monkeypatch.setattr(bench.service, "_due", 5.0)
+    assert bench.service.deadline() == 5.0
+    monkeypatch.setattr(bench.control, "deadline", lambda: 4.0)
+    assert bench.service.deadline() == 4.0
+
+
 def test_watchers_are_told_what_happens(bench: Bench) -> None:
     """Through the descriptors that it wants to be watched, and by the work that it has to do."""
     with socket.socket(socket.AF_UNIX) as client:
