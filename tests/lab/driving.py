@@ -80,9 +80,10 @@ class Flow:
     def __init__(self, connection: socket.socket) -> None:
         """Read the server's first line."""
         self._connection = connection
-        self.seen = self._line()
+        self.seen = self.line()
 
-    def _line(self) -> str:
+    def line(self) -> str:
+        """Return the next line from the server."""
         data = b""
         while not data.endswith(b"\n"):
             part = self._connection.recv(1)
@@ -99,7 +100,11 @@ class Flow:
     def echo(self, text: str = "still here") -> str:
         """Send a line and return what comes back."""
         self._connection.sendall(f"{text}\n".encode())
-        return self._line()
+        return self.line()
+
+    def patience(self, seconds: float) -> None:
+        """Set how long an answer may take."""
+        self._connection.settimeout(seconds)
 
     def close(self) -> None:
         """End it."""
