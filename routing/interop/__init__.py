@@ -1,0 +1,1 @@
+"""Our route-server scenarios against any BGP speaker (design note 0010)."""
