@@ -1,7 +1,7 @@
 """The line that says a box is ready, once, on its consoles. Quick to import: it is the last thing between power and use.
 
 The unit runs this after `edgeway.service` has started, failed, or been passed over for want of an intent. A daemon that
-failed is told too, and waited for: systemd starts it again.
+failed is told too, and a child of ours waits for it: systemd starts it again, or somebody mends its intent.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ def main(etc: str = "/etc/edgeway", proc: str = "/proc") -> None:
     if waits and not _has_processes():
         _tell("NOT READY", etc, proc)
         ground.tell(["the daemon does not start; `journalctl -u edgeway` says why"])
+        if os.fork():
+            return  # others wait for this unit
         while not _is_active():
             time.sleep(PAUSE)
     _tell("READY", etc, proc)

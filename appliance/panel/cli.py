@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from appliance.model.errors import EdgewayError, OperatorError
-from appliance.panel import drain_cli, flow_cli, lab_cli, tables
+from appliance.panel import box_cli, drain_cli, flow_cli, lab_cli, tables
 from appliance.panel.client import SOCKET, Client
 
 FINDINGS = 3
@@ -60,6 +60,7 @@ app.add_typer(flow_cli.app, name="flow")
 app.command("trace")(flow_cli.trace)
 app.command("drain")(drain_cli.drain)
 app.add_typer(lab_cli.app, name="lab")
+app.add_typer(box_cli.app, name="box")
 
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 Socket = Annotated[Path, typer.Option("--socket", help="The daemon's socket.")]
