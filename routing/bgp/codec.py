@@ -78,16 +78,18 @@ class RuleSets:
         self._known = {key: rules for key, rules in self._known.items() if id(rules) in kept}
 
 
-def speaker_from_json(data: Json) -> Speaker:
-    """Read a whole desired state."""
-    rules = RuleSets()
+def speaker_from_json(data: Json, rules: RuleSets | None = None) -> Speaker:
+    """Read a whole desired state; afterwards `rules` are those of its neighbours."""
+    rules = RuleSets() if rules is None else rules
+    neighbors = tuple(neighbor_from_json(item, rules) for item in data.get("neighbors", ()))
+    rules.keep(neighbors)
     return Speaker(
         **data
         | {
             "mode": Mode(data["mode"]),
             "router_id": IPv4Address(data["router_id"]),
             "listen": tuple(ip_address(text) for text in data["listen"]),
-            "neighbors": tuple(neighbor_from_json(item, rules) for item in data.get("neighbors", ())),
+            "neighbors": neighbors,
             "announcements": tuple(announcement_from_json(item) for item in data.get("announcements", ())),
         }
     )

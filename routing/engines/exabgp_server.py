@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from appliance.model.errors import EdgewayError
-from routing.bgp.codec import speaker_from_json
+from routing.bgp.codec import RuleSets, speaker_from_json
 from routing.bgp.values import Speaker
 from routing.engines import answers
 from routing.engines.answers import Watcher
@@ -45,6 +45,7 @@ class Server:
     def __init__(self, core: Core, apply: Callable[[Speaker], Awaitable[None]], command: Callable[[str], None]) -> None:
         """Take whom to ask, how to change the speaker and how to command ExaBGP."""
         self._core, self._apply, self._command = core, apply, command
+        self._rules = RuleSets()
         self._listeners: dict[asyncio.StreamWriter, Listener] = {}
 
     @contextlib.asynccontextmanager
@@ -96,7 +97,7 @@ class Server:
                 prefix = ip_network(request["prefix"]) if request["prefix"] else None
                 return answers.routes(self._core, number, prefix, request["neighbor"])
             case "apply":
-                await self._apply(speaker_from_json(request["speaker"]))
+                await self._apply(speaker_from_json(request["speaker"], self._rules))
             case "cease":
                 self._command(f"@cease {request['subcode']}")
             case method:

@@ -47,7 +47,7 @@ class Draft:
         line = line.strip()
         if self._head is None:
             if not line.endswith(_OPEN.encode()):
-                return speaker_from_json(json.loads(line))  # all in one line, as it was once written
+                return speaker_from_json(json.loads(line), self.rules)  # all in one line, as it was once written
             self._head = json.loads(line + _END)
         elif line != _END:
             self._add(line.removesuffix(b","))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import Any
 
@@ -160,5 +161,9 @@ def test_neighbors_of_one_speaker_share_equal_rules() -> None:
     speaker = Speaker(
         "s", Mode.ROUTER, 1, IPv4Address(1), (), neighbors=tuple(Neighbor(n, 2, imports=policy) for n in "ab")
     )
-    one, two = codec.speaker_from_json(json.loads(json.dumps(codec.speaker_to_json(speaker)))).neighbors
+    rules, text = codec.RuleSets(), json.dumps(codec.speaker_to_json(speaker))
+    one, two = codec.speaker_from_json(json.loads(text), rules).neighbors
     assert one.imports.accept is two.imports.accept
+    assert codec.speaker_from_json(json.loads(text), rules).neighbors[0].imports.accept is one.imports.accept
+    codec.speaker_from_json(codec.speaker_to_json(replace(speaker, neighbors=())), rules)
+    assert len(rules) == 0
