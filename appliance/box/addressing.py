@@ -68,7 +68,7 @@ def _yes(value: bool) -> str:  # noqa: FBT001 - what it turns into a word
 def _link_local(reader: Reader, said: Mapping[str, Any], at: Path) -> str:
     if "link-local" not in said:
         return "ipv6"
-    kinds = reader.texts(said["link-local"], (*at, "link-local"), re.compile("ipv4|ipv6"), "a list of ipv4 and ipv6")
+    kinds = reader.texts(said["link-local"], (*at, "link-local"), re.compile("ipv4|ipv6"), "ipv4 or ipv6")
     return "yes" if len(set(kinds)) > 1 else "".join(kinds[:1]) or "no"
 
 
@@ -103,7 +103,7 @@ def _nameservers(reader: Reader, value: Any, at: Path) -> list[str]:
     said = reader.table(value, at, {"addresses", "search"})
     servers = [_address(reader, one, path) for path, one in reader.items(said.get("addresses"), (*at, "addresses"))]
     lines = [f"DNS={server}" for server in servers if server]
-    domains = reader.texts(said.get("search", []), (*at, "search"), _DOMAIN, "a list of domains")
+    domains = reader.texts(said.get("search", []), (*at, "search"), _DOMAIN, "a domain")
     return lines + ([f"Domains={' '.join(domains)}"] if domains else [])
 
 

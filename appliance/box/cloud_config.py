@@ -97,7 +97,7 @@ def _ntp(reader: Reader, value: Any) -> tuple[str, ...] | None:
     if "enabled" in said and not reader.flag(said["enabled"], ("ntp", "enabled")):
         return None
     lists = [
-        reader.texts(said[key], ("ntp", key), _SERVER, "a list of names or addresses")
+        reader.texts(said[key], ("ntp", key), _SERVER, "a name or an address")
         for key in ("servers", "pools")
         if key in said
     ]

@@ -146,7 +146,7 @@ class _Network:
         said = reader.table(table, at, addressing.KEYS | {"interfaces", "parameters", "macaddress"}, _IGNORED)
         device = self._device(name, at)
         lines = self._parameters(said.get("parameters"), (*at, "parameters"))
-        for member in reader.texts(said.get("interfaces", []), (*at, "interfaces"), _ID, "a list of ethernets"):
+        for member in reader.texts(said.get("interfaces", []), (*at, "interfaces"), _ID, "the id of an ethernet"):
             if member in self._ports:
                 self._ports[member].network.append(f"Bond={device}")
             else:

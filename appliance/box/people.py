@@ -127,7 +127,7 @@ def _groups(reader: Reader, said: dict[str, Any], at: Path) -> Iterator[str]:
     """Yield the groups of a user; whoever has `sudo` is an operator, whatever its rule says."""
     value = said.get("groups", [])
     words = value.replace(",", " ").split() if isinstance(value, str) else value
-    yield from reader.texts(words, (*at, "groups"), USER_NAME, "names of groups")
+    yield from reader.texts(words, (*at, "groups"), USER_NAME, "a name of a group")
     if "primary_group" in said:
         yield reader.text(said["primary_group"], (*at, "primary_group"), USER_NAME, "a name")
     rule = said.get("sudo", False)
