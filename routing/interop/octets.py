@@ -124,7 +124,7 @@ class Opening:
     #: After it is established it says KEEPALIVE when it should.
     lively: bool = True
 
-    def octets(self, me: Member) -> bytes:
+    def octets(self, me: Member, *, width: int = 4) -> bytes:  # noqa: ARG002 - as an Update has it
         """Write the message."""
         asn = me.asn if self.asn is None else self.asn
         identifier = me.identifier if self.identifier is None else self.identifier

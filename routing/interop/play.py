@@ -19,7 +19,7 @@ from routing.interop.hearing import Route, key
 from routing.interop.octets import FOUR_OCTET, Update
 from routing.interop.script import W6, Act, Case, Level, Result, Verdict, W
 from routing.interop.speaker import Speaker
-from routing.interop.world import ASN, ROUTER_ID
+from routing.interop.world import ASN, ROUTER_ID, Member
 
 #: Seconds in which anything must happen that nothing else is said of.
 PATIENCE: Final = 10.0
@@ -48,6 +48,7 @@ class Play:
         self._tried: dict[str, float] = {}
         self._wrong: tuple[Route, float] | None = None
         self._fences = 0
+        self._fence: Network | None = None
         self._now = 0.0
         #: The device is to be told to end.
         self.stops = False
@@ -66,7 +67,8 @@ class Play:
             if outcome is not None:
                 late = now - self._since > (getattr(act, "within", None) or self.patience)
                 return self._failed(outcome) if late else None
-            self._at, self._since, self._wrong = self._at + 1, None, None
+            self._at += 1
+            self._since = self._wrong = self._fence = None
         return Verdict(Result.PASS)
 
     def _failed(self, seen: str) -> Verdict:
@@ -122,7 +124,8 @@ class Play:
     @_do.register
     def _(self, act: script.Say) -> Outcome:
         speaker = self.speakers[act.who]
-        speaker.say(act.what.octets(speaker.me, width=speaker.width) if isinstance(act.what, Update) else act.what)
+        what = act.what
+        speaker.say(what if isinstance(what, bytes) else what.octets(speaker.me, width=speaker.width))
         return None
 
     @_do.register
@@ -183,7 +186,7 @@ class Play:
     def _(self, act: script.Ended) -> Outcome:
         speaker = self.speakers[act.who]
         if speaker.notified is None and not speaker.ended:
-            return f"the connection of {self._name(act.who)} stays open"
+            return self._open(act)
         if speaker.notified is None and act.notifications and not speaker.heard and act.who not in self._up:
             self._again(act.who)
             return f"{self._name(act.who)} is not let in"
@@ -197,24 +200,27 @@ class Play:
             return self._failed(f"the data of the NOTIFICATION are {speaker.notified.data.hex() or 'none'}, not {act.data.hex()}")
         return None
 
+    def _open(self, act: script.Ended) -> Outcome:
+        """Say what is known of a connection that should have ended: if it carries routes, it will not any more."""
+        seen = f"the connection of {self._name(act.who)} stays open"
+        if act.who in self._up and act.within is None and self._waited() > SETTLED and self._passed(act.who):
+            return self._failed(f"{seen}, and what it says is passed on")
+        return seen
+
     @_do.register
     def _(self, act: script.Alive) -> Outcome:
-        speaker = self.speakers[act.who]
-        witness = self.speakers[W if speaker.me.family is Family.IPV4 else W6]
-        if self._wrong is None:
-            self._fences += 1
-            self._wrong = {}, self._now
-            fence = Update((self._fence(speaker),), family=speaker.me.family)
-            speaker.say(fence.octets(speaker.me, width=speaker.width))
-        if key(self._fence(speaker)) in witness.hearing.routes:
-            return None
-        return f"what {self._name(act.who)} says afterwards is not passed on"
+        return None if self._passed(act.who) else f"what {self._name(act.who)} says afterwards is not passed on"
 
-    def _fence(self, speaker: Speaker) -> Network:
-        number = speaker.me.number << 8 | self._fences
-        if speaker.me.family is Family.IPV4:
-            return IPv4Network((0x0AFF0000 + number, 32))
-        return IPv6Network(((0x20010DB8_FF00 << 80) + number, 128))
+    def _passed(self, who: str) -> bool:
+        """Have a member announce what it never announced before; tell whether its witness has heard of it."""
+        speaker = self.speakers[who]
+        witness = self.speakers[W if speaker.me.family is Family.IPV4 else W6]
+        if self._fence is None:
+            self._fences += 1
+            self._fence = _fence(speaker.me, self._fences)
+            said = Update((self._fence,), family=speaker.me.family)
+            speaker.say(said.octets(speaker.me, width=speaker.width))
+        return key(self._fence) in witness.hearing.routes
 
     @_do.register
     def _(self, act: script.Offers) -> Outcome:
@@ -271,6 +277,13 @@ class Play:
     def _(self, _: script.Stop) -> Outcome:
         self.stops = True
         return None
+
+
+def _fence(me: Member, number: int) -> Network:
+    number |= me.number << 8
+    if me.family is Family.IPV4:
+        return IPv4Network((0x0AFF0000 + number, 32))
+    return IPv6Network(((0x20010DB8_FF00 << 80) + number, 128))
 
 
 def _matches(speaker: Speaker, notifications: Iterable[tuple[int, int | None]]) -> bool:

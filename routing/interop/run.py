@@ -30,6 +30,8 @@ from routing.interop.world import Knob, World
 _START: Final = 40.0
 _CLEAN: Final = 5.0
 _TURN: Final = 0.02
+#: How long a process may take to end after its connections did.
+_DEATH: Final = 0.5
 #: A device that has to be started so often is not worth going on with.
 _LIVES: Final = 12
 
@@ -145,6 +147,17 @@ class _Bench:
             elif device.status is not None and not stopped:
                 return Verdict(Result.FAIL, f"it ended with status {device.status}:\n{device.last_words}")
             self._stage.turn(speakers.values(), _TURN)
+        return self._perhaps_dead(verdict, device)
+
+    def _perhaps_dead(self, verdict: Verdict, device: Device) -> Verdict:
+        """Say that the device has ended where that is why sessions did."""
+        deadline = time.monotonic() + _DEATH
+        while verdict.result is Result.FAIL and any(w.ended for w in self._witnesses.values()):
+            if device.status is not None:
+                return Verdict(Result.FAIL, f"it ended with status {device.status}:\n{device.last_words}")
+            if time.monotonic() > deadline:
+                break
+            time.sleep(_TURN)
         return verdict
 
     def _left(self, cast: Iterable[Speaker], device: Device) -> bool:

@@ -66,10 +66,10 @@ class Up:
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """Say an UPDATE or any octets."""
+    """Say an UPDATE, another OPEN or any octets."""
 
     who: str
-    what: Update | bytes
+    what: Update | Opening | bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ class Speaker:
     def again(self) -> None:
         """Try to connect once more."""
         self._begin()
-        self.wants, self.hangs = True, False
+        self.wants, self.open, self.hangs = True, False, False
         self.outbox.clear()
 
     def say(self, octets: bytes) -> None:

@@ -21,7 +21,7 @@ _WELL_KNOWN: Final = 0x40
 
 def _withdrawn(name: str, rfc: str, text: str, said: Update, level: Level = Level.MUST) -> Case:
     """Return the case that a route is treated as withdrawn, the one that was there before as well; the session stays."""
-    acts = (*join("a"), Say("a", _GOOD), Hears(W, P), Say("a", said), Alive("a"), Loses(W, P))
+    acts = (*join("a"), Say("a", _GOOD), Hears(W, P), Say("a", said), Alive("a"), Loses(W, P, within=1.5))
     again = (Say("a", _GOOD), Hears(W, P))
     return Case(f"errors/{name}", rfc, f"{text}: the route is withdrawn, the session stays", (*acts, *again), level=level)
 

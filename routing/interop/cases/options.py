@@ -60,7 +60,7 @@ CASES: Final = (
             Hears(W, P),
             Say("a", _HUGE),
             Alive("a"),
-            Loses(W, P),
+            Loses(W, P, within=1.5),
         ),
         level=Level.SHOULD,
     ),

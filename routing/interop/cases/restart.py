@@ -60,7 +60,7 @@ CASES: Final = (
         "restart/kept",
         "RFC 4724 4.2",
         "the routes of a neighbour that restarts stay",
-        (*_gone(15), *join("b"), Alive("b"), Keeps(W, P), Keeps(W, Q)),
+        (*_gone(15), *join("b"), Alive("b"), Keeps(W, P), Keeps(W, Q), *join("a")),
         _TWO,
     ),
     Case(
@@ -77,6 +77,12 @@ CASES: Final = (
             Hears(W, P),
             Keeps(W, P, times=2),
         ),
+    ),
+    Case(
+        "restart/back-without",
+        "RFC 4724 4.2",
+        "when it is back and does not speak of restarts any more, its old routes go at once",
+        (*_gone(15), *join("a"), Loses(W, P, within=5), Loses(W, Q), Alive("a")),
     ),
     Case(
         "restart/expired",

@@ -123,14 +123,16 @@ CASES: Final = (
     Case(
         "transparency/unknown",
         "RFC 4271 5",
-        "an unknown transitive attribute is passed on, marked as partial",
+        "an unknown transitive attribute is passed on with its Partial bit set",
         (*join("a"), Say("a", _with(_unknown(OPTIONAL | TRANSITIVE))))
         + (Hears(W, P, has=(_unknown(OPTIONAL | TRANSITIVE | PARTIAL),)),),
+        # RFC 7947 2.2: such attributes "SHOULD NOT be updated by the route server".
+        level=Level.SHOULD,
     ),
     Case(
-        "transparency/unknown-long",
+        "transparency/unknown-partial",
         "RFC 4271 5",
-        "so is one of 300 octets that was marked before",
+        "one of 300 octets whose Partial bit is set is passed on as it is",
         (*join("a"), Say("a", _with(_unknown(OPTIONAL | TRANSITIVE | PARTIAL, bytes(300)))))
         + (Hears(W, P, has=(_unknown(OPTIONAL | TRANSITIVE | PARTIAL, bytes(300)),)),),
     ),
@@ -139,6 +141,8 @@ CASES: Final = (
         "RFC 4271 5",
         "an unknown attribute that is not transitive is ignored and not passed on",
         (*join("a"), Say("a", _with(_unknown(OPTIONAL))), Hears(W, P, lacks=(_UNKNOWN,))),
+        # RFC 7947 2.2: also such attributes "SHOULD be passed on to other route server clients". Both cannot be kept.
+        level=Level.MAY,
     ),
     Case(
         "transparency/ipv6",

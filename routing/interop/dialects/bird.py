@@ -1,4 +1,7 @@
-"""BIRD 2: one protocol for each member, everything as `rs client`."""
+"""BIRD 2: one protocol for each member, everything as `rs client`.
+
+A neighbour without policy cannot be written: BIRD refuses such a configuration, which is its way of keeping RFC 8212.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ def write(world: World, _: str) -> Written:
 
 
 def _protocol(world: World, member: Member) -> str:
-    policy = "" if member.no_policy else f" import all; export {_export(member)};"
+    policy = f" import all; export {_export(member)};"
     table = "t4" if member.family is Family.IPV4 else "t6"
     return lines(
         f"protocol bgp m{member.number} {{",
@@ -38,4 +41,4 @@ def _export(member: Member) -> str:
     return f"filter {{ {shun}accept; }}"
 
 
-DIALECT: Final = Dialect("bird", write, frozenset(Knob), "bird -f -c {config} -s {run}/control -P {run}/pid")
+DIALECT: Final = Dialect("bird", write, frozenset({Knob.SHUN, Knob.ROLE}), "bird -f -c {config} -s {run}/control -P {run}/pid")

@@ -1,4 +1,8 @@
-"""FRR: bgpd alone, without zebra, every member a `route-server-client` of one table."""
+"""FRR: bgpd alone, without zebra, every member a `route-server-client` of one table.
+
+It helps neighbours that restart unless told otherwise; `bgp graceful-restart` would make it a restarter itself, which holds back its
+first routes until everybody has spoken.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from typing import Final
 
 from routing.bgp.values import Family
 from routing.interop.dialects.dialect import Dialect, Written, lines
-from routing.interop.world import RESTART_TIME, Knob, Member, World
+from routing.interop.world import Knob, Member, World
 
 _UNICAST: Final = {Family.IPV4: "ipv4 unicast", Family.IPV6: "ipv6 unicast"}
 
@@ -14,7 +18,6 @@ _UNICAST: Final = {Family.IPV4: "ipv4 unicast", Family.IPV6: "ipv6 unicast"}
 def write(world: World, _: str) -> Written:
     """Write bgpd.conf. Next hops of a shared network need no look-up: without zebra there is nobody to ask."""
     head = ["frr defaults traditional", "log stdout", f"router bgp {world.asn}", f" bgp router-id {world.router_id}"]
-    head += [" bgp graceful-restart", f" bgp graceful-restart restart-time {RESTART_TIME}"]
     head += [" no bgp default ipv4-unicast", " no bgp network import-check", " coalesce-time 10"]
     sessions = [line for member in world.members for line in _session(member)]
     families = [line for family in Family for line in _family(world, family)]

@@ -36,7 +36,7 @@ def _neighbor(world: World, member: Member) -> list[str]:
         " passive",
         " enforce neighbor-as no",
         " announce restart yes",
-        *([" role rs", " announce policy yes"] if member.role else []),
+        *([" announce policy rs"] if member.role else []),
         "}",
     ]
 
