@@ -172,7 +172,7 @@ deb: setup
 	@$(BIN)/python -m images deb
 
 image: setup
-	@$(BIN)/python -m images image
+	@$(BIN)/python -m images image --keys $(KEYS)
 
 bundle: setup
 	@$(BIN)/python -m images bundle --keys $(KEYS)

@@ -14,7 +14,7 @@ from pathlib import Path
 from images import deb, place
 from images.clock import epoch
 from images.image import Workshop, build_all
-from images.keys import keys
+from images.keys import DEVELOPMENT, keys
 from images.steps import run, step
 
 #: Of `compatible` in images/files/etc/rauc/system.conf: another machine refuses the bundle.
@@ -46,19 +46,19 @@ def make_bundle(file: Path, kernel: Path, root: Path, version: str, pair: tuple[
 def main(arguments: Sequence[str]) -> int:
     """Build the image if it is not up to date, and a bundle of it."""
     parser = argparse.ArgumentParser(prog="images bundle", description=__doc__)
-    parser.add_argument("--keys", type=Path, default=place.BUILD / "keys", help="directory with cert.pem and key.pem")
+    parser.add_argument("--keys", type=Path, default=DEVELOPMENT, help="directory with cert.pem and key.pem")
     parser.add_argument("--version", default="", help="what the bundle calls itself; the package's by default")
     given = parser.parse_args(arguments)
     with place.alone():
-        shop = Workshop(place.BUILD, place.BUILD / "cache", epoch(*deb.INPUTS))
+        shop = Workshop(place.BUILD, place.BUILD / "cache", given.keys, epoch(*deb.INPUTS))
         build_all(shop)
-        print(bundle(shop, given.keys, given.version))
+        print(bundle(shop, given.version))
     return 0
 
 
-def bundle(shop: Workshop, directory: Path, version: str = "") -> Path:
+def bundle(shop: Workshop, version: str = "") -> Path:
     """Make the bundle of an image that is built."""
-    pair, kernel, root = keys(directory), shop.cache / "kernel.ext2", shop.at("root.squashfs")
+    pair, kernel, root = keys(shop.keys), shop.cache / "kernel.ext2", shop.at("root.squashfs")
     name = version or package_version(shop)
     return step(
         "update.raucb",

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from images import deb, disk, grub, initrd, packages, place, recipe, rootfs, steps
 from images.clock import epoch
+from images.keys import DEVELOPMENT, keys
 from images.steps import Built, run, say, step
 
 HERE = Path(__file__).parent
@@ -41,10 +42,11 @@ _TOOLS = (
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """Where things are built, and the only date that they know."""
+    """Where things are built, whose updates they take, and the only date that they know."""
 
     build: Path
     cache: Path
+    keys: Path
     date: int
 
     def at(self, name: str) -> Path:
@@ -90,13 +92,13 @@ def debian(shop: Workshop, package: Path, *, refresh: bool) -> tuple[Built, list
 
 def boot_files(shop: Workshop, base: Built, package: Path, tools: str) -> list[Path]:
     """Make root, kernel, initrd and the disk of them."""
-    date = shop.date
+    date, (trusted, _) = shop.date, keys(shop.keys)
     root = step(
         "the root tree",
         shop.cache / "root",
         [HERE / "rootfs.py", HERE / "recipe.py", *([FILES] if FILES.is_dir() else []), package],
-        [base, date],
-        lambda part: rootfs.make_root(part, base.output, package, FILES, date),
+        [base, trusted.read_text(), date],
+        lambda part: rootfs.make_root(part, base.output, package, FILES, trusted, date),
     )
     kernel = step("kernel", shop.at("vmlinuz"), [], [base], lambda part: shutil.copyfile(the_kernel(base.output), part))
     early = step(
@@ -144,11 +146,12 @@ def main(arguments: Sequence[str]) -> int:
         prog="python -m images image", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--refresh", action="store_true", help="take the newest packages of the archives")
+    parser.add_argument("--keys", type=Path, default=DEVELOPMENT, help="whose updates are taken: cert.pem, key.pem")
     chosen = parser.parse_args(arguments)
     if os.geteuid() != 0:
         raise SystemExit("packages run scripts as root while they are installed into the tree: build as root")
     begun, build = time.monotonic(), place.BUILD
-    shop = Workshop(build, build / "cache", epoch(*deb.INPUTS))
+    shop = Workshop(build, build / "cache", chosen.keys, epoch(*deb.INPUTS))
     with place.alone(build):
         for path in build_all(shop, refresh=chosen.refresh):
             print(f"{path.relative_to(place.ROOT)}  {path.stat().st_size / 1e6:.1f} MB")

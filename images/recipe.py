@@ -16,7 +16,7 @@ PACKAGES: Final = (
     "dbus",  # RAUC's service, networkctl
     "kmod",
     "rauc",
-    "grub-common",  # grub-editenv: RAUC and we change what GRUB reads
+    "rauc-service",  # in the place of grub-editenv it finds ours: appliance/box/grubenv.py
     "e2fsprogs",  # repairs the data partition
     "openssh-server",
     "python3",
@@ -91,7 +91,17 @@ REMOVED: Final = (
     "usr/share/grub",
 )
 #: Made afterwards: where initrd mounts.
-DIRECTORIES: Final = ("data", "etc/edgeway", "var/lib/edgeway", "var/log/journal", "var/cache", "var/log", "tmp", "run")
+DIRECTORIES: Final = (
+    "data",
+    "boot/efi",
+    "etc/edgeway",
+    "var/lib/edgeway",
+    "var/log/journal",
+    "var/cache",
+    "var/log",
+    "tmp",
+    "run",
+)
 
 #: Kernel modules that stay, with whatever they need; paths below `kernel/`, `*` matches slashes as well.
 MODULES: Final = (

@@ -34,8 +34,8 @@ def make_base(tree: Path, archive: Path, names: Sequence[str], date: int) -> Non
     thin_modules(tree)
 
 
-def make_root(tree: Path, base: Path, package: Path, files: Path, date: int) -> None:
-    """Add our package and our files to a copy of the base, and take away what is not needed."""
+def make_root(tree: Path, base: Path, package: Path, files: Path, keyring: Path, date: int) -> None:
+    """Add our package, our files and whose updates are taken to a copy of the base; take away what is not needed."""
     run("cp", "--archive", "--reflink=auto", base, tree)
     shutil.copyfile(package, tree / "edgeway.deb")
     run(
@@ -49,6 +49,7 @@ def make_root(tree: Path, base: Path, package: Path, files: Path, date: int) -> 
     (tree / "edgeway.deb").unlink()
     if files.is_dir():
         put_files(files, tree)
+        shutil.copyfile(keyring, tree / "etc/rauc/keyring.pem")
         run("systemctl", f"--root={tree}", "preset-all")
     thin(tree)
     compile_all(tree)
