@@ -95,14 +95,13 @@ class Reader:
         return {key: text for key, text in found.items() if text}
 
     def check_variables(self, path: Path, value: Any) -> None:
-        """Find what containerlab would expand from the environment of whoever starts it."""
+        """Find what is left of variables: those without a value, and what containerlab would not understand either."""
         for place, text in _strings(path, value):
             for name, rest, bare in _VARIABLE.findall(text):
                 if rest:
                     self.error(place, f"${{{name}{rest}}} is not expanded here", "write the value")
                 else:
-                    message = f"${name or bare} stays as it is here; containerlab replaces it if its environment has it"
-                    self.warn(place, message)
+                    self.warn(place, f"${name or bare} stays as it is: the environment does not have it")
 
 
 def _strings(path: Path, value: Any) -> Iterator[tuple[Path, str]]:

@@ -64,7 +64,7 @@ def up(path: str | Path, progress: Progress = lambda _: None) -> Lab:
     """Bring a lab up; it raises before it changes anything when the file or the machine is not fit for it."""
     began = time.monotonic()
     file = Path(path).absolute()
-    plan = topology.parse(_read(file), str(path))
+    plan = topology.parse(_read(file), str(path), os.environ)
     for warning in plan.warnings:
         progress(str(warning))
     if os.geteuid():
@@ -184,7 +184,7 @@ def _state(path_or_name: str | Path) -> State:
 @lru_cache(maxsize=8)
 def _name_of(content: str, file: str) -> str:
     """Return the name of a lab; whoever looks at a zone asks for its nodes many times a second."""
-    return topology.lab_name(content, file)
+    return topology.lab_name(content, file, os.environ)
 
 
 def _not_up(state: State) -> OperatorError:

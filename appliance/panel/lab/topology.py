@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from appliance.model.errors import OperatorError
@@ -21,19 +22,23 @@ from appliance.panel.lab.levels import Level, Levels
 from appliance.panel.lab.links import read_links
 from appliance.panel.lab.reader import Placed, Reader
 from appliance.panel.lab.values import Bind, EnvFile, Kind, Node, Topology
+from appliance.panel.lab.variables import expand
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from appliance.model.text import Path
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9-._]*")
 _NET_SYSCTL = re.compile(r"net(?:[./][\w-]+)+")
 LONGEST_HOSTNAME, LONGEST_INTERFACE = 63, 15
+NOTHING: Mapping[str, str] = MappingProxyType({})
 SECTIONS: tuple[Literal["kinds", "groups"], ...] = ("kinds", "groups")
 
 
-def parse(text: str, file: str = "") -> Topology:
+def parse(text: str, file: str = "", environment: Mapping[str, str] = NOTHING) -> Topology:
     """Parse and check a topology file; OperatorError holds all that is wrong with it."""
-    document = parse_yaml(text, file)
+    document = parse_yaml(expand(text, environment), file)
     reader = Reader(document)
     top = reader.mapping((), document.data)
     _check_keys(reader, (), top, schema.TOP_KEYS, schema.WARNED_TOP_KEYS)
@@ -49,9 +54,9 @@ def parse(text: str, file: str = "") -> Topology:
     return Topology(name, tuple(node for node in nodes.values() if node), links, reader.findings, file)
 
 
-def lab_name(text: str, file: str = "") -> str:
+def lab_name(text: str, file: str = "", environment: Mapping[str, str] = NOTHING) -> str:
     """Return only the lab's name, also of a file that has other faults: a lab can be taken down by its file."""
-    document = parse_yaml(text, file)
+    document = parse_yaml(expand(text, environment), file)
     reader = Reader(document)
     name = _lab_name(reader, reader.mapping((), document.data).get("name"))
     if reader.findings:

@@ -49,7 +49,7 @@ def test_the_same_finding_is_kept_once() -> None:
     assert len(reader.findings) == 1
 
 
-def test_variables_that_containerlab_expands_are_found() -> None:
+def test_what_is_left_of_variables_is_found() -> None:
     """A default is refused, a plain name is warned of: it may or may not be replaced there."""
     reader, data = read("a: {b: ['${X:=1}', 'echo $Y ${Z}', 'cost: 5$']}\n")
     reader.check_variables((), data)

@@ -145,7 +145,7 @@ def test_what_makes_no_difference_is_said(key: str) -> None:
         ("nodes: {a: {kind: linux, sysctls: {net.ipv4/../../vm/swappiness: 1}}}", "belongs to the machine"),
         ("nodes: {a: {kind: bridge, image: x}}", "no meaning for a bridge"),
         ("nodes: {a-very-long-bridge: {kind: bridge}}", "too long for a bridge"),
-        ("nodes: {a: {kind: linux, cmd: '${X:-1}'}}", "not expanded"),
+        ("nodes: {a: {kind: linux, cmd: '${X%%1}'}}", "not expanded"),
     ],
 )
 def test_what_cannot_be_done_is_refused_by_name(body: str, says: str) -> None:
@@ -183,3 +183,11 @@ def test_the_management_interface_is_left_to_containerlab() -> None:
     links = 'links: [{endpoints: ["a:eth0", "a:eth1"]}]'
     assert "management" in findings(f"nodes: {{a: {{kind: linux}}}}\n{links}\n")[0].message
     assert lab(f"nodes: {{a: {{kind: linux, network-mode: none}}}}\n{links}\n").links
+
+
+def test_variables_are_those_of_the_environment() -> None:
+    """Also in the name of the lab, by which it is taken down."""
+    text = "name: ${LAB:=x}\ntopology: {nodes: {a: {kind: linux, image: '${IMAGE:=bird}'}}}\n"
+    assert only(parse(text, "x.clab.yml")).image == "bird"
+    assert only(parse(text, "x.clab.yml", {"IMAGE": "frr"})).image == "frr"
+    assert lab_name(text, "x.clab.yml", {"LAB": "y"}) == "y"
