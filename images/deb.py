@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import os
 import shutil
 import tomllib
 from collections.abc import Sequence
@@ -36,6 +37,8 @@ PLACES: Final = (
     ("lintian-overrides", "usr/share/lintian/overrides/edgeway"),
     ("man/*.8", "usr/share/man/man8"),
 )
+#: Empty at first, and nobody's but root's.
+PRIVATE: Final = ("etc/edgeway", "var/lib/edgeway")
 DOC: Final = "usr/share/doc/edgeway"
 MAINTAINER: Final = "Edgeway maintainers <maintainers@edgeway.invalid>"
 
@@ -47,7 +50,7 @@ def version() -> str:
     return found
 
 
-def package(build: Path = BUILD) -> Path:
+def package(build: Path) -> Path:
     """Return where the package is, or will be."""
     return build / f"edgeway_{version()}_amd64.deb"
 
@@ -74,6 +77,9 @@ def _build(target: Path, root: Path, date: int) -> None:
     for page in (root / "usr/share/man").rglob("*.8"):
         _zip(page)
     settle(root, date, (root / "usr/bin").iterdir())
+    for place in PRIVATE:
+        (root / place).mkdir(0o700, parents=True)
+        os.utime(root / place, (date, date))
     _control(root, date)
     # One thread: how many there are would show in the octets.
     options = ("--root-owner-group", "-Zxz", "--threads-max=1", "--build")
@@ -122,7 +128,8 @@ def _control(root: Path, date: int) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Build the package and say where it is."""
-    argparse.ArgumentParser(prog="python -m images deb", description=__doc__).parse_args(arguments)
-    target = build_package()
-    print(f"{target.relative_to(ROOT)}  {target.stat().st_size / 1e6:.1f} MB")
+    parser = argparse.ArgumentParser(prog="python -m images deb", description=__doc__)
+    parser.add_argument("--build", type=Path, default=BUILD, help="where to build, with a cache of its own")
+    target = build_package(parser.parse_args(arguments).build.absolute())
+    print(f"{os.path.relpath(target)}  {target.stat().st_size / 1e6:.1f} MB")
     return 0

@@ -1,6 +1,6 @@
 """The API process of ExaBGP: `python -m routing.engines.exabgp_child`, started and restarted by ExaBGP.
 
-It holds the tables (`exabgp_core`) and serves the daemon on `rib.sock` in the directory named by EDGEWAY_DIRECTORY. Two
+It holds the tables (`exabgp_core`) and serves the daemon on `rib.sock` below the directory named by EDGEWAY_DIRECTORY. Two
 threads own the pipes: if nobody read our stdin, ExaBGP would stop in the middle of a write, keepalives and all. When
 ExaBGP dies, stdin ends and so do we. When we die, ExaBGP starts us again: the desired state is in `speaker.json`, the
 neighbours that were up in `established.json`, and every session is made to start anew (`@reset`), which a neighbour with
@@ -88,6 +88,7 @@ class Child:
         """Serve until ExaBGP is gone."""
         self._pipes = Pipes(asyncio.get_running_loop())
         self._server = Server(self.core, self.apply, self.command)
+        self.files.socket.parent.mkdir(mode=0o700, exist_ok=True)
         async with self._server.listening(self.files.socket):
             # The reload that every process begins with.
             self._reloads.append(asyncio.get_running_loop().create_future())

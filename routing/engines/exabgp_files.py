@@ -15,7 +15,7 @@ class Files(files.Files):
 
     def __init__(self, directory: Path) -> None:
         """Nothing is read or written before it is asked for."""
-        super().__init__(directory)
+        super().__init__(directory, directory / "state")
         self.configuration = directory / "exabgp.conf"
 
     def write_configuration(self, text: str) -> bool:

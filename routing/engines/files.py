@@ -1,11 +1,11 @@
 """The files in the directory of an engine of our own RIB: what the daemon and the process tell one another through them.
 
-Called by both. Every file appears whole or not at all and is readable by its owner alone. The daemon writes the desired
-state; the process writes who is up, for the next process. A process that gives up root keeps the directory of that one file
-open, for the way to it is closed to other users::
+Called by both. Every file appears whole or not at all and is readable by its owner alone, and by the group to which its
+directory is open. The daemon writes the desired state; the process writes who is up, for the next process. One that gives
+up root keeps the directory of that file open, for the way to it is closed to other users::
 
-    DIRECTORY/  rib.sock  speaker.json  NAME.pid  NAME.log        root's
-    DIRECTORY/state/  established.json                            the user's that the process becomes
+    DIRECTORY/  speaker.json  NAME.pid  NAME.log        root's
+    DIRECTORY/state/  rib.sock  established.json        the user's that the process becomes, or is
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class Files:
     def __init__(self, directory: Path, state: Path | None = None) -> None:
         """Nothing is read or written before it is asked for."""
         self.directory = directory
-        self.socket = directory / "rib.sock"
         self._speaker = directory / "speaker.json"
         self._state = state or directory
+        self.socket = self._state / "rib.sock"
         self._held: int | None = None
 
     @classmethod
     def apart(cls, directory: Path) -> Self:
-        """Return the files of a process that gives up root."""
+        """Return the files of a process that gives up root, or never has it."""
         return cls(directory, directory / "state")
 
     def speaker(self, draft: Draft | None = None) -> Speaker:
@@ -118,6 +118,10 @@ def _write(directory: int, name: str, data: bytes) -> bool:
     with suppress(FileNotFoundError):
         os.unlink(new, dir_fd=directory)
     with open(os.open(new, _NEW, 0o600, dir_fd=directory), "wb") as file:  # noqa: PTH123 - with a mode
+        place = os.fstat(directory)
+        if place.st_uid == os.geteuid() and place.st_gid != os.getegid():
+            os.fchown(file.fileno(), -1, place.st_gid)
+            os.fchmod(file.fileno(), 0o640)
         file.write(data)
     os.replace(new, name, src_dir_fd=directory, dst_dir_fd=directory)
     return True

@@ -69,7 +69,7 @@ class GoBgpEngine:
     def __init__(self, directory: Path, command: tuple[str, ...] = ("gobgpd",)) -> None:
         """`command` may enter a namespace first."""
         self._directory = directory
-        self._socket = directory / "gobgpd.sock"
+        self._socket = directory / "state" / "gobgpd.sock"
         self._memory = Memory(directory / "gobgpd.digests")
         api = ("--api-hosts", f"unix://{self._socket}", "--pprof-disable", "--log-level", "warn", "--log-plain")
         self._process = Process("gobgpd", (*command, *api), {"GOGC": "400"}, directory)
@@ -195,6 +195,8 @@ class GoBgpEngine:
         )
         self._up.clear()
         self._limits.forget()
+        for directory in (self._directory, self._socket.parent):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._socket.unlink(missing_ok=True)
         await self._process.ensure()
         life = self._life = _Life(await self._connect(), awaited, {})
@@ -214,7 +216,7 @@ class GoBgpEngine:
             ends.cancel()
             answers.cancel()
         await client.close()
-        raise EngineError(f"gobgpd does not answer; see {self._process.log_file}")
+        raise EngineError(f"gobgpd does not answer; see {self._process.log}")
 
     async def _end_life(self) -> None:
         self._alive.clear()

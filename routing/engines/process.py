@@ -4,7 +4,8 @@ Called by the engines. The process gets a session of its own and no pipe of ours
 (a systemd unit needs KillMode=process). The next daemon finds it by the pid file. A pid alone names nobody for long, so
 the file holds the start time and the boot as well, and every signal goes through a pidfd: never to a stranger.
 The file is written by the process itself just before it becomes the program: there is no moment at which a killed
-daemon leaves a process behind that nobody knows.
+daemon leaves a process behind that nobody knows. Where processes are units of systemd (`units`), all but the start is the
+same.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from appliance.model.errors import EngineError
+from routing.engines import units
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -105,6 +107,7 @@ class Process:
         self.name, self.argv, self.directory = name, argv, directory
         self.env = {"PATH": os.environ.get("PATH", os.defpath), **env}
         self.log_file = directory / f"{name}.log"
+        self._unit = units.Unit(directory) if units.wanted() else None
         self._pid_file = directory / f"{name}.pid"
         self._pid: int | None = None
         self._pidfd: int | None = None
@@ -115,6 +118,11 @@ class Process:
         """Return the pid of the process we hold, None before `ensure` and after `stop` or `release`."""
         return self._pid
 
+    @property
+    def log(self) -> str:
+        """Return where to read what the process said: a file, or a command."""
+        return str(self.log_file) if self._unit is None else self._unit.log
+
     async def ensure(self) -> bool:
         """Adopt the running process or start one; tell whether a new one was started.
 
@@ -122,7 +130,14 @@ class Process:
         """
         if await self.adopt():
             return False
-        self._start()
+        if shutil.which(self.argv[0], path=self.env["PATH"]) is None:
+            message = f"{self.name}: {self.argv[0]} is not installed"
+            raise EngineError(message)
+        if self._unit is None:
+            self._spawn()
+        else:
+            await self._start(self._unit)
+        _log.info("process-started", process=self.name, pid=self._pid)
         return True
 
     async def adopt(self) -> bool:
@@ -228,10 +243,16 @@ class Process:
         self._pid, self._pidfd, self.status = pid, pidfd, None
         return True
 
-    def _start(self) -> None:
-        if shutil.which(self.argv[0], path=self.env["PATH"]) is None:
-            message = f"{self.name}: {self.argv[0]} is not installed"
+    async def _start(self, unit: units.Unit) -> None:
+        unit.prepare(self.argv, self.env, self._pid_file, (_boot(), self._digest()))
+        # In a thread: systemd takes its time, and the FIB must not wait.
+        await asyncio.to_thread(unit.start)
+        known = self._find()
+        if known is None or known.digest != self._digest() or not self._hold(known.pid, known.start_time):
+            message = f"{self.name} ended as soon as it was started; see {self.log}"
             raise EngineError(message)
+
+    def _spawn(self) -> None:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             self.log_file.replace(self.log_file.with_suffix(".log.1"))
@@ -252,7 +273,6 @@ class Process:
         )
         # Our child cannot be replaced by another process before we reap it.
         self._pid, self._pidfd, self.status = pid, os.pidfd_open(pid), None
-        _log.info("process-started", process=self.name, pid=pid)
 
     def _reap(self, pidfd: int) -> None:
         with contextlib.suppress(ChildProcessError):

@@ -141,7 +141,7 @@ class RibEngine(ABC):
         try:
             lines = (self._files.directory / f"{self._name}.log").read_text(errors="replace").splitlines()
         except OSError:
-            return "it left no log"
+            return "it left no log" if self._process is None else f"see {self._process.log}"
         return lines[-1] if lines else "its log is empty"
 
     async def _recover(self) -> None:

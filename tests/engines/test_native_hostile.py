@@ -340,7 +340,7 @@ def test_a_watcher_that_does_not_read_costs_a_bounded_amount(place: Place) -> No
     teller, other = place.witnesses
     prefixes = [place.prefix(_V4) for _ in range(300)]
     with socket.socket(socket.AF_UNIX) as daemon:
-        daemon.connect(str(place.engine.directory / "rib.sock"))
+        daemon.connect(str(place.engine.directory / "state" / "rib.sock"))
         daemon.send(b'{"id": 1, "method": "watch"}\n')
         flood(place, teller, other, prefixes, range(1, 41))
         full = place.engine.resident

@@ -30,9 +30,9 @@ def main() -> None:
     loop = Loop(core, quiet=Tidying(time.monotonic).quiet)
     for address in speaker.listen:
         loop.listen(address, speaker.port)
-    control = Control(core, listen(files.socket), draft)
     who = account()
     files.hold(None if who is None else (who.uid, who.gid))
+    control = Control(core, listen(files.socket), draft)
     give_up(who)
     loop.serve(Service(core, control, files))
 

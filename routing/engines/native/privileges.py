@@ -2,7 +2,7 @@
 
 Called once by the engine's process when its sockets are bound and its files open; it reads what strangers send. The user is
 `edgeway` where the machine has one, else `nobody`. What a later mistake could use is taken as well: supplementary groups,
-capabilities and the way to new ones, core files, ptrace. Nobody but root can give anything up: others go on as they are.
+capabilities and the way to new ones, core files, ptrace. Who is not root stays who it is, as in a unit of systemd.
 """
 
 from __future__ import annotations
@@ -50,21 +50,23 @@ def give_up(who: Account | None) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _prctl(libc, _SET_NO_NEW_PRIVS, 1)
-    if who is None:
-        log("privileges-kept", uid=os.geteuid())
-        return
     # As long as that is allowed.
     _empty_bounding_set(libc)
-    os.setgroups([])
-    os.setresgid(who.gid, who.gid, who.gid)
-    os.setresuid(who.uid, who.uid, who.uid)
+    if who is None:
+        log("privileges-kept", uid=os.geteuid())
+    else:
+        os.setgroups([])
+        os.setresgid(who.gid, who.gid, who.gid)
+        os.setresuid(who.uid, who.uid, who.uid)
+    # What a service manager gave us to bind with goes too.
     _prctl(libc, _CAP_AMBIENT, _CAP_AMBIENT_CLEAR_ALL)
     header, none = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * _SETS)()
     _check(libc.capset(header, none), "capset")
     # A change of user makes it so already, unless the machine says otherwise (fs.suid_dumpable).
     _prctl(libc, _SET_DUMPABLE, 0)
     os.umask(0o077)
-    log("privileges-given-up", user=who.name, uid=who.uid)
+    if who is not None:
+        log("privileges-given-up", user=who.name, uid=who.uid)
 
 
 def _empty_bounding_set(libc: ctypes.CDLL) -> None:
