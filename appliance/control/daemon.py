@@ -78,6 +78,8 @@ class Daemon:
         self.revision = 0
         #: Why the file given at the start does not run, if an earlier intent runs instead.
         self.notice = ""
+        #: When the round of the loop began that is under way.
+        self.busy_since: float | None = None
         self._installing = asyncio.Lock()
         self._waiting: list[asyncio.Future[Outcome]] = []
         self._heard = False
@@ -177,8 +179,11 @@ class Daemon:
             while True:
                 await self.dirty.event.wait()
                 await asyncio.sleep(GATHER)
+                self.busy_since = time.monotonic()
                 await self._round()
+                self.busy_since = None
         finally:
+            self.busy_since = None
             await self.tasks.stop()
             await self.speakers.close()
             self._answer(InternalError("the daemon stops"))

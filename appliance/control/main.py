@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import os
 import signal
-import socket
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +14,7 @@ import structlog
 
 from appliance.control.daemon import Daemon
 from appliance.control.engine_room import RealEngines
+from appliance.control.heartbeat import beat, notify, pause
 from appliance.control.logs import configure
 from appliance.control.speakers import EngineRoom
 from appliance.control.tasks import Tasks
@@ -71,14 +70,17 @@ async def _main(daemon: Daemon, file: Path, serve: Serve) -> None:
     tasks = Tasks()
     tasks.start("api", lambda: serve(daemon))
     tasks.start("daemon", daemon.run)
+    every = pause()
+    if every is not None:
+        tasks.start("heartbeat", lambda: beat(daemon, every))
     try:
         await _begin(daemon, file)
-        _notify("READY=1")
+        notify("READY=1")
         log.info("ready", node=daemon.node)
         await _reloads(daemon, file, hangup)
     except asyncio.CancelledError:
         log.info("stopping", node=daemon.node)
-        _notify("STOPPING=1")
+        notify("STOPPING=1")
     finally:
         await tasks.stop()
 
@@ -105,12 +107,3 @@ async def _reloads(daemon: Daemon, file: Path, hangup: asyncio.Event) -> None:
             await daemon.load(read(file), str(file))
         except EdgewayError as error:
             log.error("reload-refused", file=str(file), error=str(error))  # noqa: TRY400 - findings, not a traceback
-
-
-def _notify(text: str) -> None:
-    """Tell the service manager, if there is one (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if address:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-            channel.connect("\0" + address[1:] if address.startswith("@") else address)
-            channel.send(text.encode())
