@@ -39,7 +39,7 @@ Address=2001:db8::1/64
 
 
 def test_an_interface_by_its_address_gets_a_name() -> None:
-    """udev gives the name, networkd finds it by that."""
+    """Udev gives the name, networkd finds it by that."""
     found = network("ethernets: {m: {match: {macaddress: '52:54:00:AB:00:01'}, set-name: mgmt0, dhcp4: true}}")
     assert found["10-edgeway-m.link"] == "[Match]\nPermanentMACAddress=52:54:00:ab:00:01\n\n[Link]\nName=mgmt0\n"
     assert found["10-edgeway-m.network"].startswith("[Match]\nName=mgmt0\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -83,7 +82,7 @@ def test_a_new_seed_counts_from_a_rename_on(base: str, root: Path) -> None:
     taken = record.current(base)
     assert taken is not None
     assert taken.octets("2") != b""
-    assert sorted(os.listdir(base)) == ["2", "3", "4", "current"]
+    assert sorted(path.name for path in Path(base).iterdir()) == ["2", "3", "4", "current"]
     assert Path(base, "current").readlink() == Path("3")
     record.carry_out(taken, str(root))
     assert (root / "etc/hostname").read_text() == "c\n"
