@@ -1,4 +1,4 @@
-"""The command `edgeway`: check, plan, run, show, reload, rollback, flow, trace, drain, ready, reference, lab, box.
+"""The command `edgeway`: check, plan, run, show, reload, rollback, flow, trace, drain, ready, reference, lab, interop, box.
 
 Exit codes: 0 done; 1 something failed; 2 wrong usage; 3 the intent has findings. With --json standard output holds JSON
 and nothing else. Every command loads what it needs itself, so that `check` and `--help` answer at once.
@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from appliance.model.errors import EdgewayError, OperatorError
-from appliance.panel import box_cli, drain_cli, flow_cli, lab_cli, ready_cli, tables
+from appliance.panel import box_cli, drain_cli, flow_cli, interop_cli, lab_cli, ready_cli, tables
 from appliance.panel.client import SOCKET, Client
 
 FINDINGS = 3
@@ -61,6 +61,7 @@ app.command("trace")(flow_cli.trace)
 app.command("drain")(drain_cli.drain)
 app.command("ready")(ready_cli.ready)
 app.add_typer(lab_cli.app, name="lab")
+app.command("interop")(interop_cli.interop)
 app.add_typer(box_cli.app, name="box")
 
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]

@@ -23,6 +23,10 @@ _STYLES = {
     "create": "green",
     "delete": "red",
     "update": "yellow",
+    "pass": "green",
+    "fail": "red",
+    "error": "red",
+    "differs": "yellow",
 }
 
 

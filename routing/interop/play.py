@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterable, Mapping
 from functools import singledispatchmethod
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from itertools import pairwise
 from typing import Final
 
 from routing.bgp.notify import CEASE
@@ -109,7 +110,8 @@ class Play:
         if speaker.established:
             self._up.add(act.who)
             return None
-        if speaker.notified is not None and speaker.notified.code != CEASE:
+        refused = speaker.notified is not None and speaker.notified.code != CEASE
+        if refused and not act.sooner_or_later:
             return self._failed(f"{self._name(act.who)} was refused {words.ending(speaker.notified)}")
         if speaker.ended:
             self._again(act.who)
@@ -197,7 +199,9 @@ class Play:
             wanted = " or ".join(f"{code}/{'any' if sub is None else sub}" for code, sub in act.notifications)
             return self._failed(f"it ended {words.ending(speaker.notified)}, not {wanted}")
         if act.data is not None and speaker.notified is not None and speaker.notified.data != act.data:
-            return self._failed(f"the data of the NOTIFICATION are {speaker.notified.data.hex() or 'none'}, not {act.data.hex()}")
+            return self._failed(
+                f"the data of the NOTIFICATION are {speaker.notified.data.hex() or 'none'}, not {act.data.hex()}"
+            )
         return None
 
     def _open(self, act: script.Ended) -> Outcome:
@@ -251,7 +255,7 @@ class Play:
     def _(self, act: script.Beats) -> Outcome:
         speaker = self.speakers[act.who]
         beats = speaker.keepalives
-        gaps = [after - before for before, after in zip(beats, beats[1:], strict=False)]
+        gaps = [after - before for before, after in pairwise(beats)]
         if any(gap > speaker.hold_time for gap in gaps):
             return self._failed(f"{max(gaps):.1f} s between two KEEPALIVEs, the hold time is {speaker.hold_time} s")
         return None if len(beats) >= act.number else f"{len(beats)} KEEPALIVEs, not {act.number}"

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from threading import Event
+from typing import Final, Self
 
 from appliance.model.errors import EngineError
 from routing.bgp.messages import encode_notification
@@ -21,14 +23,14 @@ from routing.interop.device import Device
 from routing.interop.dialects.dialect import Dialect
 from routing.interop.place import Place
 from routing.interop.play import PATIENCE, Play
-from routing.interop.script import W6, WITNESSES, Case, Result, Verdict, W, join
+from routing.interop.script import W6, WITNESSES, Case, Connect, Result, Up, Verdict, W
 from routing.interop.speaker import Speaker
 from routing.interop.stage import Stage
 from routing.interop.world import Knob, World
 
 #: Seconds in which a device must let its first neighbour in, and lose what a case has left behind.
 _START: Final = 40.0
-_CLEAN: Final = 5.0
+_CLEAN: Final = 3.0
 _TURN: Final = 0.02
 #: How long a process may take to end after its connections did.
 _DEATH: Final = 0.5
@@ -36,7 +38,9 @@ _DEATH: Final = 0.5
 _LIVES: Final = 12
 
 _GOODBYE: Final = encode_notification(shutdown(ADMINISTRATIVE_SHUTDOWN))
-_WITNESSES: Final = Case(WITNESSES, "", "the witnesses come up", join(W, W6), {})
+#: A router that has just started may not know its own interfaces yet.
+_COMING: Final = (Connect(W), Connect(W6), Up(W, sooner_or_later=True), Up(W6, sooner_or_later=True))
+_WITNESSES: Final = Case(WITNESSES, "", "the witnesses come up", _COMING, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +61,46 @@ class Row:
     seconds: float = 0.0
 
 
+class _InterruptedError(Exception):
+    """Somebody else's failure, or the user, ends all."""
+
+
 Progress = Callable[[Row], None]
 
 
+def run_all(duts: Sequence[Dut], play: Callable[[Dut, Event], list[Row]], jobs: int) -> list[list[Row]]:
+    """Play at several devices, so many at once; if one cannot be asked, or we are interrupted, all end."""
+    stop = Event()
+    with ThreadPoolExecutor(max_workers=max(1, min(jobs, len(duts)))) as pool:
+        futures = [pool.submit(play, dut, stop) for dut in duts]
+        try:
+            wait(futures, return_when=FIRST_EXCEPTION)
+        finally:
+            stop.set()
+    failed = [error for future in futures if (error := future.exception()) and not isinstance(error, _InterruptedError)]
+    if failed:
+        raise failed[0]
+    return [future.result() for future in futures]
+
+
 def run(
-    dut: Dut, cases: Iterable[Case] = ALL, *, patience: float = PATIENCE, progress: Progress = lambda _: None
+    dut: Dut,
+    cases: Iterable[Case] = ALL,
+    *,
+    patience: float = PATIENCE,
+    progress: Progress = lambda _: None,
+    stop: Event | None = None,
 ) -> list[Row]:
-    """Play the cases at a device."""
+    """Play the cases at a device; `stop` ends it early."""
     cases = tuple(cases)
     rows: list[Row] = []
     with ExitStack() as stack:
-        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeway-interop-", ignore_cleanup_errors=True))
+        directory = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="edgeway-interop-", ignore_cleanup_errors=True)
+        )
         wanted = world(cases)
         place = stack.enter_context(Place(wanted))
-        bench = stack.enter_context(_Bench(dut, wanted, place, Path(directory), patience))
+        bench = stack.enter_context(_Bench(dut, wanted, place, Path(directory), patience, stop or Event()))
         for case in cases:
             begun = time.monotonic()
             row = Row(case, _verdict(bench, dut.dialect.knobs, case), time.monotonic() - begun)
@@ -89,7 +119,8 @@ def _verdict(bench: _Bench, knobs: frozenset[Knob], case: Case) -> Verdict:
 class _Bench:
     """The device, the witnesses and the stage, for as long as they last."""
 
-    def __init__(self, dut: Dut, wanted: World, place: Place, directory: Path, patience: float) -> None:
+    def __init__(self, dut: Dut, wanted: World, place: Place, directory: Path, patience: float, stop: Event) -> None:
+        self._stop = stop
         self._dut, self._world, self._place, self._patience = dut, wanted, place, patience
         self._directory = directory
         self._stage = Stage(place, dict(wanted.addresses))
@@ -97,7 +128,7 @@ class _Bench:
         self._lives = 0
         self._witnesses: dict[str, Speaker] = {}
 
-    def __enter__(self) -> _Bench:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -146,6 +177,8 @@ class _Bench:
                 device.terminate()
             elif device.status is not None and not stopped:
                 return Verdict(Result.FAIL, f"it ended with status {device.status}:\n{device.last_words}")
+            if self._stop.is_set():
+                raise _InterruptedError
             self._stage.turn(speakers.values(), _TURN)
         return self._perhaps_dead(verdict, device)
 
@@ -173,7 +206,9 @@ class _Bench:
             self._stage.turn(everybody, _TURN)
             if device.status is not None or any(not w.established or w.fault for w in self._witnesses.values()):
                 return False
-            if not any(speaker.open for speaker in cast) and not any(w.hearing.routes for w in self._witnesses.values()):
+            if not any(speaker.open for speaker in cast) and not any(
+                w.hearing.routes for w in self._witnesses.values()
+            ):
                 return True
         return False
 

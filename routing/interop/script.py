@@ -59,9 +59,10 @@ class Connect:
 
 @dataclass(frozen=True, slots=True)
 class Up:
-    """The session is established."""
+    """The session is established; `sooner_or_later`: whatever it is refused for at first."""
 
     who: str
+    sooner_or_later: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,6 +148,7 @@ class Speaker:
             self.say(KEEPALIVE_MESSAGE)
         elif kind == NOTIFICATION:
             self.notified = decode_notification(message[1])
+            self.hang_up()  # RFC 4271 8.2.2: whoever hears it drops the connection
         elif kind != ROUTE_REFRESH:
             raise Unreadable(f"a message of type {kind}")
 

@@ -15,6 +15,7 @@ from routing.bgp.attributes import EXTENDED, FLAGS, PARTIAL, Attribute, Code
 from routing.bgp.notify import Notify
 
 _LISTS: Final[Mapping[int, int]] = {Code.COMMUNITIES: 4, Code.EXTENDED_COMMUNITIES: 8, Code.LARGE_COMMUNITIES: 12}
+_OF_OLD_SPEAKERS: Final = (Code.AS4_PATH, Code.AS4_AGGREGATOR)
 _SHOWN: Final = 24
 _WIDE: Final = 16
 _OTC: Final = 35
@@ -22,7 +23,12 @@ _OTC: Final = 35
 
 def same(one: Attribute, other: Attribute) -> bool:
     """Tell whether two attributes mean the same: sets have no order, segments may be cut, a length has one octet or two."""
-    return (one.flags & ~EXTENDED, one.code, _normal(one)) == (other.flags & ~EXTENDED, other.code, _normal(other))
+    return (_flags(one), one.code, _normal(one)) == (_flags(other), other.code, _normal(other))
+
+
+def _flags(attribute: Attribute) -> int:
+    # RFC 4271 5 has Partial set by who adds an attribute and is not the originator; RFC 6793, whose are these, is silent.
+    return attribute.flags & ~(EXTENDED | (PARTIAL if attribute.code in _OF_OLD_SPEAKERS else 0))
 
 
 def _normal(attribute: Attribute) -> object:
@@ -53,14 +59,14 @@ def differences(wanted: Mapping[int, Attribute], found: Mapping[int, Attribute],
         if got is None:
             said.append(f"no {name(code)}, not {shown(attribute)}")
         elif not same(attribute, got):
-            said.append(f"{name(code)} {shown(got)}, not {shown(attribute)}{_flags(attribute, got)}")
+            said.append(f"{name(code)} {shown(got)}, not {shown(attribute)}{_flagged(attribute, got)}")
     if exact:
         said += [f"{name(code)} {shown(found[code])} was added" for code in sorted(found.keys() - wanted.keys())]
     return said
 
 
-def _flags(wanted: Attribute, found: Attribute) -> str:
-    pair = [attribute.flags & ~EXTENDED for attribute in (found, wanted)]
+def _flagged(wanted: Attribute, found: Attribute) -> str:
+    pair = [_flags(attribute) for attribute in (found, wanted)]
     if pair[0] == pair[1]:
         return ""
     if pair[0] ^ pair[1] == PARTIAL:
@@ -126,4 +132,8 @@ _WRITERS: Final[Mapping[int, Callable[[bytes], str]]] = {
 
 def ending(notified: Notify | None) -> str:
     """Say how a connection ended."""
-    return "without NOTIFICATION" if notified is None else f"with NOTIFICATION {notified.code}/{notified.subcode} ({notified})"
+    return (
+        "without NOTIFICATION"
+        if notified is None
+        else f"with NOTIFICATION {notified.code}/{notified.subcode} ({notified})"
+    )

@@ -34,5 +34,7 @@ def chosen(names: Iterable[str]) -> tuple[Case, ...]:
     wanted = frozenset(names)
     unknown = wanted - {case.name for case in ALL} - {case.group for case in ALL}
     if unknown:
-        raise OperatorError.of(f"there is no case or group {', '.join(sorted(unknown))}", "see `edgeway interop --list`")
+        raise OperatorError.of(
+            f"there is no case or group {', '.join(sorted(unknown))}", "see `edgeway interop --list`"
+        )
     return tuple(case for case in ALL if not wanted or case.name in wanted or case.group in wanted)

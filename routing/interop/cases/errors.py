@@ -23,7 +23,9 @@ def _withdrawn(name: str, rfc: str, text: str, said: Update, level: Level = Leve
     """Return the case that a route is treated as withdrawn, the one that was there before as well; the session stays."""
     acts = (*join("a"), Say("a", _GOOD), Hears(W, P), Say("a", said), Alive("a"), Loses(W, P, within=1.5))
     again = (Say("a", _GOOD), Hears(W, P))
-    return Case(f"errors/{name}", rfc, f"{text}: the route is withdrawn, the session stays", (*acts, *again), level=level)
+    return Case(
+        f"errors/{name}", rfc, f"{text}: the route is withdrawn, the session stays", (*acts, *again), level=level
+    )
 
 
 def _discarded(name: str, rfc: str, text: str, *more: Attribute, code: int | None = None) -> Case:
@@ -54,13 +56,17 @@ CASES: Final = (
     _withdrawn("origin-flags", "RFC 7606 3 c", "an ORIGIN that says it is optional", _changed(Code.ORIGIN, "00", 0xC0)),
     _withdrawn("no-origin", "RFC 7606 3 d", "no ORIGIN", Update((P,), change={Code.ORIGIN: None})),
     _withdrawn("as-path", "RFC 7606 7.2", "an AS_PATH that is cut off", _changed(Code.AS_PATH, "02020000fde8")),
-    _withdrawn("as-path-type", "RFC 7606 7.2", "an AS_PATH of unknown segments", _changed(Code.AS_PATH, "09010000fde8")),
+    _withdrawn(
+        "as-path-type", "RFC 7606 7.2", "an AS_PATH of unknown segments", _changed(Code.AS_PATH, "09010000fde8")
+    ),
     _withdrawn("no-as-path", "RFC 7606 3 d", "no AS_PATH", Update((P,), change={Code.AS_PATH: None})),
     _withdrawn("as-zero", "RFC 7607 2", "AS 0 in AS_PATH", Update((P,), beyond=(0,))),
     _withdrawn("next-hop-length", "RFC 7606 7.3", "a NEXT_HOP of three octets", _changed(Code.NEXT_HOP, "c00002")),
     _withdrawn("no-next-hop", "RFC 7606 3 d", "no NEXT_HOP", Update((P,), change={Code.NEXT_HOP: None})),
     _withdrawn("med-length", "RFC 7606 7.4", "a MULTI_EXIT_DISC of two octets", _changed(Code.MULTI_EXIT_DISC, "0001")),
-    _withdrawn("communities-length", "RFC 7606 7.8", "COMMUNITIES of five octets", _changed(Code.COMMUNITIES, "00" * 5)),
+    _withdrawn(
+        "communities-length", "RFC 7606 7.8", "COMMUNITIES of five octets", _changed(Code.COMMUNITIES, "00" * 5)
+    ),
     _withdrawn(
         "extended-communities-length",
         "RFC 7606 7.14",
@@ -80,10 +86,24 @@ CASES: Final = (
         Update((P,), tail=bytes.fromhex("c0080c00010001")),
     ),
     _discarded("aggregator", "RFC 7606 7.7", "an AGGREGATOR of six octets", attribute(Code.AGGREGATOR, "fde8c0000263")),
-    _discarded("atomic-aggregate", "RFC 7606 7.6", "an ATOMIC_AGGREGATE of one octet", attribute(Code.ATOMIC_AGGREGATE, "00")),
-    _discarded("local-pref", "RFC 7606 7.5", "LOCAL_PREF of an external neighbour", attribute(Code.LOCAL_PREF, "00000064")),
-    _discarded("originator-id", "RFC 7606 7.9", "ORIGINATOR_ID of an external neighbour", attribute(Code.ORIGINATOR_ID, "0a000001")),
-    _discarded("cluster-list", "RFC 7606 7.10", "CLUSTER_LIST of an external neighbour", attribute(Code.CLUSTER_LIST, "0a000001")),
+    _discarded(
+        "atomic-aggregate", "RFC 7606 7.6", "an ATOMIC_AGGREGATE of one octet", attribute(Code.ATOMIC_AGGREGATE, "00")
+    ),
+    _discarded(
+        "local-pref", "RFC 7606 7.5", "LOCAL_PREF of an external neighbour", attribute(Code.LOCAL_PREF, "00000064")
+    ),
+    _discarded(
+        "originator-id",
+        "RFC 7606 7.9",
+        "ORIGINATOR_ID of an external neighbour",
+        attribute(Code.ORIGINATOR_ID, "0a000001"),
+    ),
+    _discarded(
+        "cluster-list",
+        "RFC 7606 7.10",
+        "CLUSTER_LIST of an external neighbour",
+        attribute(Code.CLUSTER_LIST, "0a000001"),
+    ),
     _discarded(
         "as4-path", "RFC 6793 4.1", "AS4_PATH of who knows four octets", attribute(Code.AS4_PATH, "02010000fde8")
     ),
@@ -91,8 +111,12 @@ CASES: Final = (
         "errors/twice",
         "RFC 7606 3 g",
         "an attribute that stands there twice: the first one counts, the route stays",
-        (*join("a"), Say("a", Update((P,), more=(_MED, attribute(Code.MULTI_EXIT_DISC, "00000009")))))
-        + (Hears(W, P, has=(_MED,)), Alive("a")),
+        (
+            *join("a"),
+            Say("a", Update((P,), more=(_MED, attribute(Code.MULTI_EXIT_DISC, "00000009")))),
+            Hears(W, P, has=(_MED,)),
+            Alive("a"),
+        ),
     ),
     Case(
         "errors/never-heard",
@@ -107,7 +131,14 @@ CASES: Final = (
         Update((P,), more=(attribute(213, "", _WELL_KNOWN),)),
         (3, 2),
     ),
-    _reset("prefix-length", "RFC 7606 5.3", "a prefix of 33 bits", Update(nlri=bytes.fromhex("210a01000000")), (3, 10), (3, 1)),
+    _reset(
+        "prefix-length",
+        "RFC 7606 5.3",
+        "a prefix of 33 bits",
+        Update(nlri=bytes.fromhex("210a01000000")),
+        (3, 10),
+        (3, 1),
+    ),
     _reset(
         "two-reach",
         "RFC 7606 3 g",
@@ -119,7 +150,11 @@ CASES: Final = (
         "reach-next-hop",
         "RFC 7606 7.11",
         "an IPv6 next hop of five octets",
-        Update((P6,), family=Family.IPV6, change={Code.MP_REACH_NLRI: attribute(Code.MP_REACH_NLRI, "00020105" + "20010db800" + "00")}),
+        Update(
+            (P6,),
+            family=Family.IPV6,
+            change={Code.MP_REACH_NLRI: attribute(Code.MP_REACH_NLRI, "00020105" + "20010db800" + "00")},
+        ),
         (3, None),
     ),
 )

@@ -10,7 +10,7 @@ from typing import Final
 
 from routing.bgp.messages import MARKER, message
 from routing.interop.octets import Opening, Update
-from routing.interop.script import Act, Case, Connect, Ended, Hears, Level, Loses, Say, W, join
+from routing.interop.script import Act, Alive, Case, Connect, Ended, Hears, Level, Loses, Say, W, join
 from routing.interop.world import P
 
 #: Seconds in which somebody must be told that it is not let in.
@@ -72,7 +72,7 @@ CASES: Final = (
         "refusals/second-open",
         "RFC 4271 6.6",
         "an OPEN in an established session: an error of the state machine, 5",
-        (*join("a"), Say("a", Opening()), Ended("a", ((5, None),))),
+        (*join("a"), Alive("a"), Say("a", Opening()), Ended("a", ((5, None),))),
     ),
     Case(
         "refusals/update-first",

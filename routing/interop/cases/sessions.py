@@ -13,6 +13,7 @@ from routing.bgp.notify import shutdown
 from routing.bgp.values import Family
 from routing.interop.octets import FOUR_OCTET, REFRESH, Opening, Update, as_path, attribute
 from routing.interop.script import (
+    W6,
     Act,
     Alive,
     Beats,
@@ -29,11 +30,10 @@ from routing.interop.script import (
     Say,
     Stop,
     Up,
-    W6,
     W,
     join,
 )
-from routing.interop.world import ASN, P, P6, Part, ROUTER_ID
+from routing.interop.world import ASN, P6, ROUTER_ID, P, Part
 
 _SAID: Final = Update((P,))
 _BIG: Final = 4200000999
@@ -64,8 +64,13 @@ CASES: Final = (
         "sessions/four-octet-as",
         "RFC 6793 4.1",
         "an AS number of four octets is a neighbour's, and stays in its path",
-        (Connect("a"), Up("a"), Offers("a", FOUR_OCTET, ASN.to_bytes(4, "big")), Say("a", _SAID))
-        + (Hears(W, P, like=_SAID, by="a", codes=(Code.AS_PATH,)),),
+        (
+            Connect("a"),
+            Up("a"),
+            Offers("a", FOUR_OCTET, ASN.to_bytes(4, "big")),
+            Say("a", _SAID),
+            Hears(W, P, like=_SAID, by="a", codes=(Code.AS_PATH,)),
+        ),
         {"a": Part(four_octet=True)},
     ),
     Case(
@@ -163,7 +168,7 @@ CASES: Final = (
         "sessions/collision",
         "RFC 4271 6.8",
         "a second connection beside an established session is closed, the session stays",
-        (*join("a"), Connect("again"), Ended("again"), Say("a", _SAID), Hears(W, P), Alive("a")),
+        (*join("a"), Alive("a"), Connect("again"), Ended("again"), Say("a", _SAID), Hears(W, P), Alive("a")),
         twins={"again": "a"},
     ),
     Case(

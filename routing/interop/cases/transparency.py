@@ -38,7 +38,9 @@ _BY_LINK: Final = Update((P6,), family=Family.IPV6, link_local=_LINK_LOCAL)
 _GLOBAL: Final = Update((P6,), family=Family.IPV6, hop=THIRD[Family.IPV6])
 
 CASES: Final = (
-    _kept("next-hop", "RFC 7947 2.2.1", "NEXT_HOP is passed on unmodified", Update((P,)), Code.NEXT_HOP, level=Level.MUST),
+    _kept(
+        "next-hop", "RFC 7947 2.2.1", "NEXT_HOP is passed on unmodified", Update((P,)), Code.NEXT_HOP, level=Level.MUST
+    ),
     _kept(
         "third-party-next-hop",
         "RFC 7947 2.2.1",
@@ -47,7 +49,9 @@ CASES: Final = (
         Code.NEXT_HOP,
         level=Level.MUST,
     ),
-    _kept("as-path", "RFC 7947 2.2.2.1", "no AS is put in front of AS_PATH", Update((P,), beyond=(64700,)), Code.AS_PATH),
+    _kept(
+        "as-path", "RFC 7947 2.2.2.1", "no AS is put in front of AS_PATH", Update((P,), beyond=(64700,)), Code.AS_PATH
+    ),
     _kept(
         "long-as-path",
         "RFC 7947 2.2.2.1",
@@ -117,15 +121,22 @@ CASES: Final = (
         "large-communities",
         "RFC 7947 2.2.4",
         "large communities are kept",
-        _with(attribute(Code.LARGE_COMMUNITIES, "fa56ea00" + "00000000" + "ffffffff" + "0000fde8" + "00000002" + "00000003")),
+        _with(
+            attribute(
+                Code.LARGE_COMMUNITIES, "fa56ea00" + "00000000" + "ffffffff" + "0000fde8" + "00000002" + "00000003"
+            )
+        ),
         Code.LARGE_COMMUNITIES,
     ),
     Case(
         "transparency/unknown",
         "RFC 4271 5",
         "an unknown transitive attribute is passed on with its Partial bit set",
-        (*join("a"), Say("a", _with(_unknown(OPTIONAL | TRANSITIVE))))
-        + (Hears(W, P, has=(_unknown(OPTIONAL | TRANSITIVE | PARTIAL),)),),
+        (
+            *join("a"),
+            Say("a", _with(_unknown(OPTIONAL | TRANSITIVE))),
+            Hears(W, P, has=(_unknown(OPTIONAL | TRANSITIVE | PARTIAL),)),
+        ),
         # RFC 7947 2.2: such attributes "SHOULD NOT be updated by the route server".
         level=Level.SHOULD,
     ),
@@ -133,8 +144,11 @@ CASES: Final = (
         "transparency/unknown-partial",
         "RFC 4271 5",
         "one of 300 octets whose Partial bit is set is passed on as it is",
-        (*join("a"), Say("a", _with(_unknown(OPTIONAL | TRANSITIVE | PARTIAL, bytes(300)))))
-        + (Hears(W, P, has=(_unknown(OPTIONAL | TRANSITIVE | PARTIAL, bytes(300)),)),),
+        (
+            *join("a"),
+            Say("a", _with(_unknown(OPTIONAL | TRANSITIVE | PARTIAL, bytes(300)))),
+            Hears(W, P, has=(_unknown(OPTIONAL | TRANSITIVE | PARTIAL, bytes(300)),)),
+        ),
     ),
     Case(
         "transparency/unknown-non-transitive",
@@ -150,8 +164,15 @@ CASES: Final = (
         "IPv6: next hop, path, MULTI_EXIT_DISC and communities are kept, nothing is added",
         (
             *join("a"),
-            Say("a", _V6_SAID := Update((P6,), family=Family.IPV6, beyond=(64700,), more=(
-                attribute(Code.MULTI_EXIT_DISC, "00000005"), attribute(Code.COMMUNITIES, "fde80001")))),
+            Say(
+                "a",
+                _V6_SAID := Update(
+                    (P6,),
+                    family=Family.IPV6,
+                    beyond=(64700,),
+                    more=(attribute(Code.MULTI_EXIT_DISC, "00000005"), attribute(Code.COMMUNITIES, "fde80001")),
+                ),
+            ),
             Hears(W6, P6, like=_V6_SAID, by="a"),
         ),
         _V6,

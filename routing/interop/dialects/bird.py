@@ -41,4 +41,6 @@ def _export(member: Member) -> str:
     return f"filter {{ {shun}accept; }}"
 
 
-DIALECT: Final = Dialect("bird", write, frozenset({Knob.SHUN, Knob.ROLE}), "bird -f -c {config} -s {run}/control -P {run}/pid")
+DIALECT: Final = Dialect(
+    "bird", write, frozenset({Knob.SHUN, Knob.ROLE}), "bird -f -c {config} -s {run}/control -P {run}/pid"
+)

@@ -5,7 +5,6 @@ Called by `dialects`. Pure: nothing is written here.
 
 from __future__ import annotations
 
-import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -43,9 +42,3 @@ def fill(command: str, *, config: str, run: str, python: str = "") -> str:
 def lines(*parts: str) -> str:
     """Join lines to a file."""
     return "\n".join([*parts, ""])
-
-
-class Blanks(string.Template):
-    """A template with ${name} only: routers have dollars of their own."""
-
-    pattern = r"\$(?:(?P<escaped>\$)(?=\{)|\{(?P<braced>[a-z_]+)\}|(?P<named>(?!))|(?P<invalid>(?!)))"

@@ -1,15 +1,17 @@
-"""Our own engine, without the daemon: its process reads the desired state from a file (design note 0008)."""
+"""Our own engine, without the daemon: its process reads the desired state from a file (design note 0008).
+
+It has no roles (RFC 9234): a member with one is written as any other, and what it offers says the rest.
+"""
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Final
 
 from routing.bgp.values import ExportPolicy, ImportPolicy, Mode, Neighbor, PrefixRule, Speaker
 from routing.engines.speaker_text import lines
 from routing.interop.dialects.dialect import Dialect, Written
 from routing.interop.world import PORT, RESTART_TIME, Knob, Member, World
-
-from ipaddress import ip_network
 
 _EVERYTHING: Final = (PrefixRule(ip_network("0.0.0.0/0"), 0, 32), PrefixRule(ip_network("::/0"), 0, 128))
 
@@ -48,5 +50,5 @@ def write(world: World, _: str) -> Written:
 
 
 DIALECT: Final = Dialect(
-    "edgeway", write, frozenset({Knob.NO_POLICY}), "{python} -P -m routing.engines.native {run}"
+    "edgeway", write, frozenset({Knob.NO_POLICY, Knob.ROLE}), "{python} -P -m routing.engines.native {run}"
 )

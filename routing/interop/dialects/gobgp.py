@@ -1,4 +1,8 @@
-"""GoBGP: every member a route-server client, in TOML."""
+"""GoBGP: every member a route-server client, in TOML.
+
+It has no roles (RFC 9234): a member with one is written as any other, and what it offers says the rest. Nor has it a way to be without
+policy that means nothing is accepted (RFC 8212).
+"""
 
 from __future__ import annotations
 
@@ -67,6 +71,6 @@ def _shun(member: Member) -> list[str]:
 DIALECT: Final = Dialect(
     "gobgp",
     write,
-    frozenset({Knob.SHUN}),
+    frozenset({Knob.SHUN, Knob.ROLE}),
     "gobgpd -t toml -f {config} --api-hosts unix://{run}/api --pprof-disable --log-plain",
 )

@@ -14,10 +14,12 @@ from typing import Final
 
 from appliance.model.errors import OperatorError
 from routing.bgp.values import Family
-from routing.interop.dialects.dialect import Blanks, Dialect, Written
+from routing.interop.dialects.dialect import Dialect, Written
 from routing.interop.world import Knob, Member, World
 
 _BLOCK: Final = re.compile(r"^%neighbors([46]?)[ \t]*\n(.*?)^%end[ \t]*(?:\n|\Z)", re.MULTILINE | re.DOTALL)
+#: Routers have dollars of their own.
+_BLANK: Final = re.compile(r"\$\{([a-z_0-9]+)\}")
 
 
 def template(text: str, name: str, knobs: frozenset[Knob]) -> Dialect:
@@ -37,8 +39,7 @@ def _write(text: str, name: str, world: World, _: str) -> Written:
         "address4": str(world.addresses[Family.IPV4]),
         "address6": str(world.addresses[Family.IPV6]),
     }
-    blocks = [_BLOCK.sub(partial(_block, world), text)]
-    return Written({name: _filled(blocks[0], own)}, name)
+    return Written({name: _filled(_BLOCK.sub(partial(_block, world), text), own)}, name)
 
 
 def _block(world: World, found: re.Match[str]) -> str:
@@ -60,8 +61,8 @@ def _fields(world: World, member: Member) -> dict[str, str]:
 
 
 def _filled(text: str, fields: Mapping[str, str]) -> str:
-    try:
-        return Blanks(text).substitute(fields)
-    except KeyError as error:
+    unknown = sorted(set(_BLANK.findall(text)) - fields.keys())
+    if unknown:
         known = ", ".join(f"${{{name}}}" for name in fields)
-        raise OperatorError.of(f"the template has ${{{error.args[0]}}}, which there is not here", f"there are {known}") from None
+        raise OperatorError.of(f"the template has ${{{unknown[0]}}}, which there is not here", f"there are {known}")
+    return _BLANK.sub(lambda found: fields[found[1]], text)
