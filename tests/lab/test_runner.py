@@ -14,6 +14,7 @@ import pytest
 
 from appliance.model.errors import OperatorError
 from appliance.panel.lab import runner, state
+from appliance.panel.lab.observe import observe
 from tests.support import namespaces
 from tests.support.waiting import eventually
 
@@ -311,6 +312,21 @@ def test_binds_and_environment_reach_the_main_command(make_file: MakeFile, tmp_p
     eventually(lambda: "Read-only" in log.read_text())
     assert log.read_text().startswith("hello\nfrom the file\n")
     assert (tmp_path / "conf").read_text() == "from the file\n"
+
+
+def test_what_a_topology_may_say_besides_comes_up(make_file: MakeFile) -> None:
+    """Empty file systems, a link to nowhere, commands of stages before those of `exec`, a health check."""
+    keys = "tmpfs: {/scratch: size=1m}, healthcheck: {test: [CMD-SHELL, test -e /run/done]}"
+    stages = "stages: {configure: {exec: {on-exit: [sh -c 'echo stage > /scratch/said']}}}"
+    node = f"{{kind: linux, {keys}, {stages}, exec: [grep -q stage /scratch/said]}}"
+    link = f"{{type: dummy, endpoint: {{node: a, interface: {INTERFACE}}}}}"
+    file = make_file(f"topology: {{nodes: {{a: {node}}}, links: [{link}]}}\n")
+    assert runner.up(file).failures == ()
+    assert "tmpfs /scratch tmpfs" in runner.run_in(file, "a", ["cat", "/proc/mounts"]).stdout
+    assert "state UP" in runner.run_in(file, "a", ["ip", "-o", "link", "show", INTERFACE]).stdout
+    assert [row.good for row in observe(file).checks] == [False]
+    runner.run_in(file, "a", ["touch", "/run/done"])
+    assert [(row.what, row.good) for row in observe(file).checks] == [("a is well", True)]
 
 
 PEERS = {

@@ -124,7 +124,7 @@ def run_commands(pool: Executor, plan: Topology, directory: Path, pids: dict[str
 def _run_commands(plan: Topology, each: Node, directory: Path, pid: int) -> list[Failure]:
     """Run a node's `exec` commands in their order; a failure does not keep the next from running."""
     failures = []
-    for command in each.exec:
+    for command in (*each.stages, *each.exec):
         argv = shlex.split(magic(command, plan, directory, each))
         try:
             done = execute.captured(pid, argv, EXEC_WITHIN)

@@ -118,6 +118,13 @@ def write_files(files: dict[str, str]) -> None:
         file.chmod(0o755 if content.startswith("#!") else 0o644)
 
 
+def mount_empty(places: dict[str, str]) -> None:
+    """Mount empty file systems in memory, with options as `mount` has them: `size=64m`."""
+    for target, options in sorted(places.items()):
+        make_place(target, directory=True)
+        mount("tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV, options)
+
+
 def show(keep: list[str], binds: list[dict[str, Any]]) -> None:
     """Show in the node what it is to see of the machine, and let go of the rest."""
     for path in keep:

@@ -97,6 +97,8 @@ IMAGES: Final = (
     Image(r"(.*/)?[^/:@]*gobgp[^/:@]*([:@].*)?", _shell(_GOBGP_CONFIG, "exec /usr/bin/gobgpd -f $c")),
     Image(r"(.*/)?[^/:@]*exabgp[^/:@]*([:@].*)?", _shell(_EXABGP)),
 )
+#: The program that runs a virtual machine in its node: `appliance.panel.lab.machine`.
+VM: Final = ("edgeway-lab-machine",)
 ANY: Final = Image(r".*", ("sleep", "infinity"))
 
 
@@ -105,10 +107,26 @@ def image_of(reference: str) -> Image:
     return next((image for image in IMAGES if re.fullmatch(image.pattern, reference)), ANY)
 
 
+def is_ours(reference: str) -> bool:
+    """Tell whether an image is this program."""
+    return image_of(reference) is IMAGES[0]
+
+
 def start_of(node: Node) -> Start:
-    """Return how a node starts: as its image says, unless it has a command of its own."""
+    """Return how a node starts, and when: `startup-delay` is the main command's."""
+    start = _start_of(node)
+    if not node.startup_delay or not start.main:
+        return start
+    delay = ("sh", "-c", f'sleep {node.startup_delay}; exec "$@"', "sh")
+    return Start((*delay, *start.main), start.setup, start.beside)
+
+
+def _start_of(node: Node) -> Start:
+    """Return how a node starts: as its kind or image says, unless it has a command of its own."""
     if node.kind == "bridge":
         return Start()
+    if node.kind == "generic_vm":
+        return Start(VM)
     image = image_of(node.image)
     own = (*shlex.split(node.entrypoint), *shlex.split(node.cmd))
     if own:

@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from appliance.panel.lab import schema
+from appliance.panel.lab.reader import check_keys
 from appliance.panel.lab.values import DEFAULT_MTU, Endpoint, Link, Node, Topology
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ SMALLEST_MTU, GREATEST_MTU = 68, 65535
 _INTERFACE = re.compile(r"[^\s/:]{1,15}")
 _MAC = re.compile(r"(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}")
 _ENDS = 2
+TYPES = (*schema.PAIR_TYPES, schema.DUMMY_TYPE)
+LONGEST_FAR = 11
 
 
 def read_links(reader: Reader, value: Any, nodes: Mapping[str, Node | None]) -> tuple[Link, ...]:
@@ -34,14 +37,13 @@ def read_links(reader: Reader, value: Any, nodes: Mapping[str, Node | None]) -> 
 def _link(reader: Reader, path: Path, value: Any, nodes: Mapping[str, Node | None]) -> tuple[Path, Link] | None:
     found = reader.mapping(path, value)
     kind = found.get("type", "veth")
-    if kind != "veth":
-        reader.error((*path, "type"), f"link type {kind!r} is not supported here", "only `veth`")
+    if kind == schema.DUMMY_TYPE:
+        return _dummy(reader, path, found, nodes)
+    if kind not in schema.PAIR_TYPES:
+        hint = "nothing is connected to the machine" if kind in schema.OUTWARD_TYPES else f"one of {', '.join(TYPES)}"
+        reader.error((*path, "type"), f"link type {kind!r} is not supported here", hint)
         return None
-    for key in found:
-        if key in schema.WARNED_LINK_KEYS:
-            reader.warn((*path, key), f"`{key}` makes no difference", schema.WARNED_LINK_KEYS[key])
-        elif key not in schema.LINK_KEYS:
-            reader.error((*path, key), f"`{key}` is not supported here")
+    check_keys(reader, path, found, schema.LINK_KEYS, schema.WARNED_LINK_KEYS)
     places = reader.sequence((*path, "endpoints"), found.get("endpoints"))
     if len(places) != _ENDS:
         reader.error((*path, "endpoints"), "a link has two endpoints")
@@ -51,6 +53,19 @@ def _link(reader: Reader, path: Path, value: Any, nodes: Mapping[str, Node | Non
     if not ends[0] or not ends[1]:
         return None
     return path, Link(ends[0], ends[1], reader.place(path), mtu)
+
+
+def _dummy(
+    reader: Reader, path: Path, found: dict[str, Any], nodes: Mapping[str, Node | None]
+) -> tuple[Path, Link] | None:
+    """Read a link to nowhere: one end of a pair whose other end is in the same node, because kernels lack `dummy`."""
+    check_keys(reader, path, found, schema.DUMMY_KEYS, schema.WARNED_LINK_KEYS)
+    end = _endpoint(reader, (*path, "endpoint"), found.get("endpoint"), nodes, brief=False)
+    mtu = _mtu(reader, (*path, "mtu"), found.get("mtu", DEFAULT_MTU))
+    if end is None:
+        return None
+    far = Endpoint(end.node, f"{end.interface[:LONGEST_FAR]}.far")
+    return path, Link(end, far, reader.place(path), mtu)
 
 
 def _mtu(reader: Reader, path: Path, value: Any) -> int:
@@ -82,11 +97,7 @@ def _endpoint(
 
 
 def _endpoint_mapping(reader: Reader, path: Path, found: dict[str, Any]) -> tuple[str, str, str]:
-    for key in found:
-        if key in schema.WARNED_LINK_KEYS:
-            reader.warn((*path, key), f"`{key}` makes no difference", schema.WARNED_LINK_KEYS[key])
-        elif key not in schema.ENDPOINT_KEYS:
-            reader.error((*path, key), f"`{key}` is not supported here")
+    check_keys(reader, path, found, schema.ENDPOINT_KEYS, schema.WARNED_LINK_KEYS)
     node, interface, mac = (str(found.get(key, "")) for key in ("node", "interface", "mac"))
     if mac and not _MAC.fullmatch(mac):
         reader.error((*path, "mac"), f"{mac!r} is no MAC address")
@@ -100,7 +111,7 @@ def _checked(reader: Reader, path: Path, end: Endpoint, nodes: Mapping[str, Node
         reader.error(path, f"no node {end.node!r} in topology.nodes")
     elif not _INTERFACE.fullmatch(end.interface) or end.interface in {"lo", ".", ".."}:
         reader.error(path, f"{end.interface!r} cannot name an interface", "at most 15 characters, no blank, '/' or ':'")
-    elif (node := nodes[end.node]) and node.kind == "linux" and node.management and end.interface == "eth0":
+    elif (node := nodes[end.node]) and node.kind != "bridge" and node.management and end.interface == "eth0":
         reader.error(path, "eth0 is containerlab's management interface", "use eth1, or `network-mode: none`")
     else:
         return end

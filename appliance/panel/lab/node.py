@@ -32,6 +32,7 @@ from appliance.panel.lab.filetree import (
     enter_root,
     libc,
     mount,
+    mount_empty,
     show,
     write_files,
 )
@@ -75,6 +76,7 @@ def become_init(spec: Spec, ready: int) -> NoReturn:
     os.setsid()
     enter_root(build_root(spec["place"]))
     write_files(spec["files"])
+    mount_empty(spec["tmpfs"])
     show(spec["keep"], spec["binds"])
     socket.sethostname(spec["hostname"])
     set_sysctls(spec["sysctls"])

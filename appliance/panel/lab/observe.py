@@ -5,6 +5,7 @@ Called by `edgeway lab up|status|watch` and by the tests of labs. A lab without 
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -70,8 +71,17 @@ def observe(path: Path) -> Report:
     roles = _roles(file, file.stat().st_mtime_ns) if file.exists() else {}
     with ThreadPoolExecutor(AT_ONCE) as pool:
         nodes = pool.map(lambda name: _ask(path, name, roles[name]), roles)
-        checks = pool.map(lambda check: _try(path, check), checks_of(path))
+        checks = pool.map(lambda check: _try(path, check), (*_healthy(path), *checks_of(path)))
         return Report(tuple(nodes), tuple(checks))
+
+
+def _healthy(path: Path) -> tuple[Check, ...]:
+    """Return the health checks of the nodes as checks."""
+    rows = runner.health(path).items()
+    return tuple(
+        Check.model_validate({"what": f"{node} is well", "from": node, "run": shlex.join(words)})
+        for node, words in rows
+    )
 
 
 @lru_cache(maxsize=8)

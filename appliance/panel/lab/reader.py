@@ -114,3 +114,14 @@ def _strings(path: Path, value: Any) -> Iterator[tuple[Path, str]]:
             yield from _strings((*path, index), item)
     elif isinstance(value, str):
         yield path, value
+
+
+def check_keys(
+    reader: Reader, path: Path, found: dict[str, Any], known: frozenset[str], warned: dict[str, str]
+) -> None:
+    """Find the keys of a mapping that make no difference, and those that are not known."""
+    for key in found:
+        if key in warned:
+            reader.warn((*path, key), f"`{key}` makes no difference", warned[key])
+        elif key not in known:
+            reader.error((*path, key), f"`{key}` is not supported here", f"supported: {', '.join(sorted(known))}")

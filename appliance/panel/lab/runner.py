@@ -111,6 +111,15 @@ def status(path_or_name: str | Path) -> LabStatus:
     return found
 
 
+def health(path_or_name: str | Path) -> dict[str, tuple[str, ...]]:
+    """Return the commands that tell whether a node is well, by node; none for a lab that is not up."""
+    try:
+        manifest = _state(path_or_name).manifest()
+    except OperatorError:
+        return {}
+    return {each.name: tuple(each.health) for each in manifest.nodes if each.health} if manifest else {}
+
+
 def node_pid(path_or_name: str | Path, name: str) -> int:
     """Return pid 1 of a node, as the machine sees it."""
     state = _state(path_or_name)
@@ -140,7 +149,7 @@ def _build(
     plan: Topology, specs: list[dict[str, Any]], state: State, lock: int, file: Path, progress: Progress
 ) -> tuple[Failure, ...]:
     """Do the three steps, and say so."""
-    known = tuple(Known(each.name, each.kind, each.image) for each in plan.nodes)
+    known = tuple(Known(each.name, each.kind, each.image, each.health) for each in plan.nodes)
     state.write(Manifest(plan.name, str(file), known))
     with ThreadPoolExecutor(AT_ONCE) as pool:
         with _phase(progress, f"{len(specs)} nodes started"):
@@ -148,7 +157,7 @@ def _build(
         pids = {record.name: record.pid for record in state.records()}
         with _phase(progress, f"{len(plan.links)} links made"):
             build.connect(pool, plan, pids)
-        with _phase(progress, f"{sum(len(each.exec) for each in plan.nodes)} commands run"):
+        with _phase(progress, f"{sum(len(each.stages) + len(each.exec) for each in plan.nodes)} commands run"):
             failures = build.run_commands(pool, plan, file.parent, pids)
     state.write(Manifest(plan.name, str(file), known, time.time()))
     for failure in failures:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import appliance
 from appliance.control import init
 from appliance.model.errors import Finding, OperatorError
-from appliance.panel.lab.images import start_of
+from appliance.panel.lab.images import VM, start_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -71,7 +71,7 @@ def package_root() -> str:
 
 def launchers() -> dict[str, str]:
     """Make `edgeway`, and ExaBGP, which comes with us, in a node be this very program's, also where it is not installed."""
-    modules = {"edgeway": "appliance", "exabgp": "exabgp"}
+    modules = {"edgeway": "appliance", "exabgp": "exabgp", VM[0]: "appliance.panel.lab.machine"}
     start = f"#!/bin/sh\nPYTHONPATH={shlex.quote(package_root())} exec {shlex.quote(sys.executable)} -m"
     return {
         f"/usr/local/bin/{name}": f'{start} {module} "$@"\n'
@@ -119,6 +119,7 @@ class Compiler:
             "log": str(self._state.log(node.name)),
             "keep": self._keep,
             "binds": [] if node.kind == "bridge" else self._binds(node),
+            "tmpfs": dict(node.tmpfs),
             "files": {"/etc/hostname": f"{node.hostname or node.name}\n"} | launchers(),
             "sysctls": self._sysctls(node),
             "env": self._environment(node),
@@ -127,9 +128,10 @@ class Compiler:
 
     def _binds(self, node: Node) -> list[dict[str, Any]]:
         """Resolve binds, the ones nearer to the root first, so that one may lie inside another."""
+        own = (node.startup_config,) if node.startup_config else ()
         return [
             {"source": source, "target": bind.target, "read_only": bind.read_only}
-            for bind in sorted(node.binds, key=lambda bind: bind.target)
+            for bind in sorted((*own, *node.binds), key=lambda bind: bind.target)
             if (source := self._existing(bind.source, bind.place, node))
         ]
 
@@ -146,7 +148,7 @@ class Compiler:
 
     @staticmethod
     def _sysctls(node: Node) -> dict[str, str]:
-        if node.kind == "linux":
+        if node.kind != "bridge":
             return NODE_SYSCTLS | dict(node.sysctls)
         filters = Path("/proc/sys/net/bridge")
         off = {f"net.bridge.bridge-nf-call-{name}": "0" for name in BRIDGE_FILTERS} if filters.is_dir() else {}

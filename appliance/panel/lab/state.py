@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from appliance.model.errors import OperatorError
+from appliance.panel.lab.nodes import NAME
 from appliance.panel.lab.process import Record
-from appliance.panel.lab.topology import NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +42,8 @@ class Known:
     name: str
     kind: str
     image: str
+    #: The words of the command that tells whether it is well.
+    health: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ class State:
         found = _load(self.directory / "lab.json")
         if found is None:
             return None
-        nodes = tuple(Known(**node) for node in found.pop("nodes"))
+        nodes = tuple(Known(**node | {"health": tuple(node["health"])}) for node in found.pop("nodes"))
         return Manifest(nodes=nodes, **found)
 
     def records(self) -> tuple[Record, ...]:

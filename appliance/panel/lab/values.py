@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from appliance.model.errors import Finding
 
-Kind = Literal["linux", "bridge"]
+Kind = Literal["linux", "bridge", "generic_vm"]
 Pairs = tuple[tuple[str, str], ...]
 
 #: What containerlab gives a link that says nothing else.
@@ -59,6 +59,13 @@ class Node:
     env_files: tuple[EnvFile, ...] = ()
     sysctls: Pairs = ()
     labels: Pairs = ()
+    tmpfs: Pairs = ()
+    #: What is run once the links are there, before `exec`; and the words of the command that tells whether it is well.
+    stages: tuple[str, ...] = ()
+    health: tuple[str, ...] = ()
+    startup_config: Bind | None = None
+    startup_delay: int = 0
+    memory: str = ""
     #: containerlab would give it a management interface, eth0.
     management: bool = True
 
@@ -78,7 +85,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A veth pair between two nodes."""
+    """A veth pair between two nodes, or with both ends in one: a link to nowhere."""
 
     a: Endpoint
     b: Endpoint

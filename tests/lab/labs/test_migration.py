@@ -48,5 +48,7 @@ def test_announcement_and_packets_follow_the_guest(lab: Lab) -> None:
                 with pytest.raises(OSError, match=r"timed out|reset"):
                     shared.echo("its ports belong to h1")
     finally:
-        for each in (outside, inside, shared, *servers):
-            each.close()
+        for flow in (outside, inside, shared):
+            flow.close()
+        for server in servers:
+            server.close()

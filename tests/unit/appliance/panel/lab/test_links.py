@@ -65,6 +65,8 @@ def test_a_mac_address_is_given_at_birth() -> None:
         ("{endpoints: ['a:eth1', 'b:eth1'], mtu: 70000}", "is no MTU"),
         ("{endpoints: ['a:eth1', 'b:eth1'], mtu: many}", "is no MTU"),
         ("{endpoints: ['a:eth1', 'b:eth1'], bandwidth: 1}", "`bandwidth` is not supported"),
+        ("{type: dummy, endpoint: {node: c, interface: eth1}}", "no node 'c'"),
+        ("{type: dummy, endpoints: ['a:e1', 'b:e1']}", "`endpoints` is not supported"),
         ("{type: vxlan, endpoint: {node: a, interface: eth1}}", "link type 'vxlan'"),
         ("{type: veth, endpoints: ['a:eth1', 'b:eth1']}", "a mapping of"),
         ("{endpoints: [{node: a, interface: eth1}, 'b:eth1']}", "must be `node:interface`"),
@@ -86,3 +88,18 @@ def test_what_makes_no_difference_to_a_link_is_said() -> None:
         "`vars` makes no difference",
         "`ipv4` makes no difference",
     ]
+
+
+def test_a_link_to_nowhere_is_a_pair_within_its_node() -> None:
+    """The device is up and has a carrier, as containerlab's dummy has."""
+    topology = lab("{type: dummy, endpoint: {node: a, interface: eth1}, mtu: 1500}")
+    assert machine_commands(topology, PIDS)[-1] == (
+        "link add name eth1 netns 11 mtu 1500 up type veth peer name eth1.far netns 11 mtu 1500"
+    )
+    assert node_commands(topology, topology.nodes[0]) == ["link set dev eth1.far up"]
+
+
+def test_a_stitched_link_is_a_pair() -> None:
+    """Every frame passes a pair."""
+    ends = "[{node: a, interface: eth1}, {node: b, interface: eth1}]"
+    assert len(lab(f"{{type: veth-stitch, endpoints: {ends}}}").links) == 1

@@ -107,7 +107,7 @@ def test_all_findings_come_at_once_and_in_order() -> None:
     """One run shows everything there is to mend."""
     found = findings("""
         nodes:
-          a: {kind: linux, startup-config: x, bogus: 1}
+          a: {kind: linux, pid-mode: host, bogus: 1}
           b: {kind: ceos}
           c: {kind: linux, sysctls: {vm.swappiness: 1}, binds: [nowhere]}
         links:
@@ -115,13 +115,13 @@ def test_all_findings_come_at_once_and_in_order() -> None:
           - endpoints: ["a:eth1"]
         """)
     said = " ".join(finding.message for finding in found)
-    for part in ("startup-config", "bogus", "ceos", "vm.swappiness", "'nowhere' is no bind", "no node 'z'", "two end"):
+    for part in ("pid-mode", "bogus", "ceos", "vm.swappiness", "'nowhere' is no bind", "no node 'z'", "two end"):
         assert part in said
     assert [finding.line for finding in found] == sorted(finding.line for finding in found)
     assert all(finding.line > 2 and finding.column > 0 for finding in found)
 
 
-@pytest.mark.parametrize("key", ["mgmt-ipv4: 10.0.0.1", "startup-delay: 5", "ports: ['80:80']", "memory: 1gb"])
+@pytest.mark.parametrize("key", ["mgmt-ipv4: 10.0.0.1", "license: x", "ports: ['80:80']", "memory: 1gb"])
 def test_what_makes_no_difference_is_said(key: str) -> None:
     """It is a warning with its place; the lab is good."""
     topology = lab(f"nodes:\n  a:\n    kind: linux\n    {key}\n")
