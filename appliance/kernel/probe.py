@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Final
 
-#: Seconds that one attempt may take.
-PATIENCE: Final = 10.0
+#: Seconds that one attempt may take: it may load modules, on a machine that is emulated and busy. Late is not missing.
+PATIENCE: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
