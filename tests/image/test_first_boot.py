@@ -94,7 +94,19 @@ class Site:
         (directory / "network-config").write_text(network)
         (directory / "intent.yaml").write_text(INTENT)
         volume = self.directory / f"{name}.iso"
-        command = ["xorriso", "-as", "genisoimage", "-quiet", "-V", "cidata", "-J", "-R", "-o", volume, directory]
+        command: list[str | Path] = [
+            "xorriso",
+            "-as",
+            "genisoimage",
+            "-quiet",
+            "-V",
+            "cidata",
+            "-J",
+            "-R",
+            "-o",
+            volume,
+            directory,
+        ]
         subprocess.run(command, check=True, capture_output=True)
         return Drive(volume, readonly=True)
 

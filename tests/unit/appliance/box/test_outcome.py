@@ -5,12 +5,12 @@ from __future__ import annotations
 from appliance.box import outcome
 from appliance.box.outcome import Entry
 from tests.support.intents import LAB
-from tests.support.seeds import HASH, KEY, seed
+from tests.support.seeds import HASH, KEY, META, seed
 
 
-def entries(*words: str, **more: str) -> dict[str, Entry]:
+def entries(user: str = "", network: str | None = None, meta: str = META, **more: str) -> dict[str, Entry]:
     """Return the files by path."""
-    return {entry.path: entry for entry in outcome.entries(seed(*words, **more))}
+    return {entry.path: entry for entry in outcome.entries(seed(user, network, meta, **more))}
 
 
 def test_a_name_is_written_where_the_system_looks_for_it() -> None:

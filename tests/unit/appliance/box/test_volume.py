@@ -14,7 +14,19 @@ def iso(path: Path, label: str) -> Path:
     """Make a CD with a file."""
     path.with_suffix(".d").mkdir()
     (path.with_suffix(".d") / "meta-data").write_text("instance-id: i\n")
-    command = ["xorriso", "-as", "genisoimage", "-quiet", "-V", label, "-J", "-R", "-o", path, path.with_suffix(".d")]
+    command: list[str | Path] = [
+        "xorriso",
+        "-as",
+        "genisoimage",
+        "-quiet",
+        "-V",
+        label,
+        "-J",
+        "-R",
+        "-o",
+        path,
+        path.with_suffix(".d"),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     return path
 
@@ -73,12 +85,12 @@ def test_there_may_be_none(tmp_path: Path) -> None:
 
 def test_a_drive_that_waits_for_its_driver_is_seen(tmp_path: Path) -> None:
     """A CD drive without a block device; a disk is none."""
-    for name, kind in (("0:0:0:0", "0"), ("1:0:0:0", "5")):
-        device = tmp_path / "bus/scsi/devices" / name
+    disk, drive = (tmp_path / "bus/scsi/devices" / name for name in ("0:0:0:0", "1:0:0:0"))
+    for device, kind in ((disk, "0"), (drive, "5")):
         device.mkdir(parents=True)
         (device / "type").write_text(f"{kind}\n")
     assert volume.drives_without_driver(str(tmp_path))
-    (device / "block").mkdir()
+    (drive / "block").mkdir()
     assert not volume.drives_without_driver(str(tmp_path))
 
 
