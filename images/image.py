@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from images import deb, disk, grub, initrd, packages, place, recipe, rootfs, steps
+from images import deb, disk, grub, initrd, oci, packages, place, recipe, rootfs, sbom, steps
 from images.clock import epoch
 from images.keys import DEVELOPMENT, keys
 from images.steps import Built, run, say, step
@@ -62,11 +62,20 @@ def build_all(shop: Workshop, *, refresh: bool = False) -> list[Path]:
     base = step(
         "Debian's packages into a tree (a minute)",
         shop.cache / "base",
-        [HERE / "rootfs.py", HERE / "recipe.py", HERE / "packages.py"],
-        [archive.mark, shop.date],
+        [HERE / "rootfs.py", HERE / "recipe.py"],
+        [archive, shop.date],
         lambda part: rootfs.make_base(part, archive.output.parent, names, shop.date),
     )
-    return [*boot_files(shop, base, package, tools)]
+    trusted, _ = keys(shop.keys)
+    root = step(
+        "the root tree",
+        shop.cache / "root",
+        [HERE / "rootfs.py", HERE / "recipe.py", FILES, package],
+        [base, trusted.read_text(), shop.date],
+        lambda part: rootfs.make_root(part, base.output, package, FILES, trusted, shop.date),
+    )
+    made = [*machine(shop, base, root, tools), container(shop, root), contents(shop, package, archive, root, tools)]
+    return [one.output for one in (*made, summary(shop, made, tools))]
 
 
 def debian(shop: Workshop, package: Path, *, refresh: bool) -> tuple[Built, list[str]]:
@@ -90,17 +99,12 @@ def debian(shop: Workshop, package: Path, *, refresh: bool) -> tuple[Built, list
     return Built(index, text), [each["Package"] for each in packages.stanzas(text)]
 
 
-def boot_files(shop: Workshop, base: Built, package: Path, tools: str) -> list[Path]:
+def machine(shop: Workshop, base: Built, root: Built, tools: str) -> list[Built]:
     """Make root, kernel, initrd and the disk of them."""
-    date, (trusted, _) = shop.date, keys(shop.keys)
-    root = step(
-        "the root tree",
-        shop.cache / "root",
-        [HERE / "rootfs.py", HERE / "recipe.py", *([FILES] if FILES.is_dir() else []), package],
-        [base, trusted.read_text(), date],
-        lambda part: rootfs.make_root(part, base.output, package, FILES, trusted, date),
+    date = shop.date
+    kernel = step(
+        "vmlinuz", shop.at("vmlinuz"), [], [base], lambda part: shutil.copyfile(the_kernel(base.output), part)
     )
-    kernel = step("kernel", shop.at("vmlinuz"), [], [base], lambda part: shutil.copyfile(the_kernel(base.output), part))
     early = step(
         "initrd",
         shop.at("initrd"),
@@ -116,22 +120,57 @@ def boot_files(shop: Workshop, base: Built, package: Path, tools: str) -> list[P
         lambda part: rootfs.make_squashfs(part, root.output, date),
     )
     parts = disk.Parts(kernel.output, early.output, squashfs.output)
-    made_from = [HERE / "disk.py", HERE / "grub.py", grub.CONFIGURATION, HERE / "recipe.py"]
     slot = step(
         "the kernel's partition",
         shop.cache / "kernel.ext2",
-        made_from[:1],
+        [HERE / "disk.py", HERE / "recipe.py"],
         [kernel, early, tools, date],
         lambda part: disk.make_kernel(part, parts, date),
     )
     whole = step(
         "disk.qcow2",
         shop.at("disk.qcow2"),
-        made_from,
+        [HERE / "disk.py", HERE / "grub.py", grub.CONFIGURATION, HERE / "recipe.py"],
         [slot, squashfs, tools, date],
         lambda part: disk.make_disk(part, parts, slot.output, date),
     )
-    return [one.output for one in (squashfs, kernel, early, whole)]
+    return [squashfs, kernel, early, whole]
+
+
+def container(shop: Workshop, root: Built) -> Built:
+    """Make the container of the root tree."""
+    return step(
+        "edgeway-oci.tar",
+        shop.at("edgeway-oci.tar"),
+        [HERE / "oci.py", HERE / "recipe.py"],
+        [root, deb.version(), shop.date],
+        lambda part: oci.make_oci(part, root.output, deb.version(), shop.date),
+    )
+
+
+def contents(shop: Workshop, package: Path, archive: Built, root: Built, tools: str) -> Built:
+    """Write down what is in them."""
+    pins = place.ROOT / "requirements.txt"
+
+    def make(part: Path) -> None:
+        status = (root.output / "var/lib/dpkg/status").read_text()
+        found = [*sbom.debian(status, archive.output.read_text()), *sbom.built_in(sbom.tools(tools))]
+        found += sbom.python(root.output / "usr/lib/edgeway", pins.read_text())
+        part.write_text(sbom.bill(deb.version(), package, found, shop.date))
+
+    return step("sbom.json", shop.at("sbom.json"), [HERE / "sbom.py", package, pins], [root, tools], make)
+
+
+def summary(shop: Workshop, made: Sequence[Built], tools: str) -> Built:
+    """Write down what was made."""
+    files = [one.output for one in made]
+    return step(
+        "manifest.json",
+        shop.at("manifest.json"),
+        [HERE / "sbom.py"],
+        [*made, tools],
+        lambda part: part.write_text(sbom.manifest(deb.version(), files, sbom.tools(tools), shop.date)),
+    )
 
 
 def the_kernel(tree: Path) -> Path:
@@ -147,13 +186,14 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--refresh", action="store_true", help="take the newest packages of the archives")
     parser.add_argument("--keys", type=Path, default=DEVELOPMENT, help="whose updates are taken: cert.pem, key.pem")
+    parser.add_argument("--build", type=Path, default=place.BUILD, help="where, instead of build/")
     chosen = parser.parse_args(arguments)
     if os.geteuid() != 0:
         raise SystemExit("packages run scripts as root while they are installed into the tree: build as root")
-    begun, build = time.monotonic(), place.BUILD
+    begun, build = time.monotonic(), chosen.build.resolve()
     shop = Workshop(build, build / "cache", chosen.keys, epoch(*deb.INPUTS))
     with place.alone(build):
         for path in build_all(shop, refresh=chosen.refresh):
-            print(f"{path.relative_to(place.ROOT)}  {path.stat().st_size / 1e6:.1f} MB")
+            print(f"{os.path.relpath(path)}  {path.stat().st_size / 1e6:.1f} MB")
     say(f"up to date after {time.monotonic() - begun:.1f} s")
     return 0

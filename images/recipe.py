@@ -103,6 +103,29 @@ DIRECTORIES: Final = (
     "run",
 )
 
+#: Of the root tree, what no container needs: its kernel is another's, its pid 1 is ours, its interfaces come from outside.
+MACHINE_ONLY: Final = (
+    "boot",
+    "data",
+    "etc/machine-id",
+    "etc/rauc",
+    "etc/ssh",
+    "etc/systemd",
+    "etc/udev",
+    "usr/bin/rauc",
+    "usr/bin/systemd-*",
+    "usr/bin/udevadm",
+    "usr/lib/edgeway-box",
+    "usr/lib/modprobe.d",
+    "usr/lib/modules",
+    "usr/lib/modules-load.d",
+    "usr/lib/openssh",
+    "usr/lib/systemd",
+    "usr/lib/udev",
+    "usr/sbin/init",
+    "usr/sbin/sshd",
+)
+
 #: Kernel modules that stay, with whatever they need; paths below `kernel/`, `*` matches slashes as well.
 MODULES: Final = (
     "arch/x86/crypto/*",
@@ -169,6 +192,7 @@ MODULES: Final = (
     "drivers/virtio/*",
     "drivers/watchdog/*",
     "fs/autofs/*",
+    "fs/autofs/*",  # systemd looks for it at every start
     "fs/fat/*",
     "fs/fuse/*",
     "fs/isofs/*",

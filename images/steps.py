@@ -35,7 +35,7 @@ def step(
     title: str, output: Path, paths: Sequence[Path], values: Sequence[object], make: Callable[[Path], object]
 ) -> Built:
     """Make `output` by `make(temporary path)`, unless it was made from the same files and values before."""
-    mark = fingerprint(paths, *(value.mark if isinstance(value, Built) else value for value in values), root=ROOT)
+    mark = fingerprint_of(paths, values)
     if is_made(output, mark):
         return Built(output, mark)
     begun, part = time.monotonic(), output.with_name(f"{output.name}.part")
@@ -49,6 +49,13 @@ def step(
     size = f", {output.stat().st_size / 1e6:.1f} MB" if output.is_file() else ""
     say(f"{title}: {time.monotonic() - begun:.1f} s{size}")
     return Built(output, mark)
+
+
+def fingerprint_of(paths: Sequence[Path], values: Sequence[object]) -> str:
+    """Return a text that changes with files, values and earlier steps; of a file of the build only the contents count."""
+    sources = [path for path in paths if path.is_relative_to(ROOT)]
+    others = [sha256(path) for path in paths if not path.is_relative_to(ROOT)]
+    return fingerprint(sources, *others, *(value.mark if isinstance(value, Built) else value for value in values))
 
 
 def remove(path: Path) -> None:
