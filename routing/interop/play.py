@@ -266,6 +266,10 @@ class Play:
         return None if heard else f"{self._name(act.who)} was not told End-of-RIB of {act.family.name}"
 
     @_do.register
+    def _(self, act: script.Pause) -> Outcome:
+        return None if self._waited() >= act.seconds else "a pause"
+
+    @_do.register
     def _(self, act: script.Forget) -> Outcome:
         self.speakers[act.who].hearing.forget()
         return None

@@ -63,6 +63,7 @@ class Up:
 
     who: str
     sooner_or_later: bool = False
+    within: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +180,13 @@ class EndOfRib:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """Let time pass."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Forget:
     """Take what was heard so far as not said."""
 
@@ -213,6 +221,7 @@ Act = (
     | Introduces
     | Beats
     | EndOfRib
+    | Pause
     | Forget
     | Leave
     | Stop

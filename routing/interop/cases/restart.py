@@ -26,6 +26,7 @@ from routing.interop.script import (
     Leave,
     Loses,
     Offers,
+    Pause,
     Say,
     Up,
     W,
@@ -35,6 +36,9 @@ from routing.interop.world import P, Part, Q
 
 _END: Final = end_of_rib(0x000101)
 _BACK: Final = Restart(15, restarting=True, families=((Family.IPV4, True),))
+
+#: Seconds within which somebody who comes back must be let in again.
+_LATE: Final = 15.0
 
 
 def _opening(seconds: int) -> Opening:
@@ -60,7 +64,7 @@ CASES: Final = (
         "restart/kept",
         "RFC 4724 4.2",
         "the routes of a neighbour that restarts stay",
-        (*_gone(15), *join("b"), Alive("b"), Keeps(W, P), Keeps(W, Q), *join("a")),
+        (*_gone(15), *join("b"), Alive("b"), Keeps(W, P), Keeps(W, Q), Connect("a"), Up("a", within=_LATE)),
         _TWO,
     ),
     Case(
@@ -70,7 +74,7 @@ CASES: Final = (
         (
             *_gone(15),
             Connect("a", replace(_opening(15), restart=_BACK)),
-            Up("a"),
+            Up("a", within=_LATE),
             Say("a", Update((P,))),
             Say("a", _END),
             Loses(W, Q),
@@ -82,13 +86,15 @@ CASES: Final = (
         "restart/back-without",
         "RFC 4724 4.2",
         "when it is back and does not speak of restarts any more, its old routes go at once",
-        (*_gone(15), *join("a"), Loses(W, P, within=5), Loses(W, Q), Alive("a")),
+        (*_gone(15), Connect("a"), Up("a", within=_LATE), Alive("a"), Loses(W, P, within=1.5), Loses(W, Q)),
     ),
     Case(
         "restart/expired",
         "RFC 4724 4.2",
         "who does not come back within its restart time is given up",
-        (*_gone(2), Loses(W, P), Loses(W, Q)),
+        # Somebody else speaks: who looks at its clocks only when something comes is not late.
+        (*_gone(2), *join("b"), Pause(3), Alive("b"), Loses(W, P), Loses(W, Q)),
+        _TWO,
     ),
     Case(
         "restart/not-kept-after-cease",

@@ -37,6 +37,7 @@ from routing.interop.world import ASN, P6, ROUTER_ID, P, Part
 
 _SAID: Final = Update((P,))
 _BIG: Final = 4200000999
+_TWO: Final = {"a": Part(), "b": Part()}
 _OLD: Final = Opening(four_octet=False)
 _ROUTE_REFRESH: Final = 5
 
@@ -90,7 +91,7 @@ CASES: Final = (
                 ),
             ),
         ),
-        {"a": Part(), "b": Part()},
+        _TWO,
     ),
     Case(
         "sessions/old-speaker-tells",
@@ -161,8 +162,11 @@ CASES: Final = (
             Say("a", _SAID),
             Hears(W, P),
             Ended("a", ((4, None),), within=8),
+            *join("b"),
+            Alive("b"),
             Loses(W, P),
         ),
+        _TWO,
     ),
     Case(
         "sessions/collision",
@@ -182,9 +186,10 @@ CASES: Final = (
             Hears("b", P),
             Forget("b"),
             Say("b", encode_refresh(Family.IPV4)),
+            Alive("a"),
             Hears("b", P, like=_SAID, by="a", codes=(Code.AS_PATH, Code.NEXT_HOP)),
         ),
-        {"a": Part(), "b": Part()},
+        _TWO,
     ),
     Case(
         "sessions/refresh-other-family",
@@ -205,7 +210,7 @@ CASES: Final = (
             *join("b"),
             Alive("b"),
         ),
-        {"a": Part(), "b": Part()},
+        _TWO,
     ),
     Case(
         "sessions/lost",
