@@ -23,6 +23,10 @@ from typing import Any
 from tests.support.vm import Direct, Drive, Machine
 
 ROOT = Path(__file__).resolve().parents[2]
+#: What `make image` makes, or another.
+IMAGE = Path(os.environ.get("EDGEWAY_IMAGE_DIR") or ROOT / "build/image")
+#: `make image-test` wants everything.
+EVERYTHING = os.environ.get("EDGEWAY_IMAGE") == "all"
 TREE = ("appliance", "labs", "routing", "services", "tests")
 #: What the image has not: distributions that tests import.
 CARRIED = (
@@ -113,9 +117,32 @@ def run(image: Path, suite: Suite, *, within: float, memory: int = 768) -> Repor
         return read(told.read_text(), machine.seconds, machine.cpu_seconds, machine.console)
 
 
+def moments(directory: Path) -> Drive:
+    """Make a disk in which a machine can keep moments; the guest has no use for it."""
+    disk = directory / "moments.qcow2"
+    quietly(["qemu-img", "create", "-q", "-f", "qcow2", str(disk), "1G"])
+    return Drive(disk, form="qcow2")
+
+
+def keep(machine: Machine, moment: str) -> None:
+    """Keep the machine's memory and disks as they are now. Disks that it writes must be qcow2."""
+    _monitor(machine, f"savevm {moment}")
+
+
+def back(machine: Machine, moment: str) -> None:
+    """Have the machine as it was; what it said since then is still in its console."""
+    _monitor(machine, f"loadvm {moment}")
+
+
+def _monitor(machine: Machine, line: str) -> None:
+    """Give QEMU's monitor a line: it answers with what went wrong."""
+    said = machine.qmp("human-monitor-command", command_line=line)
+    assert not said, f"{line}: {said}"
+
+
 def read(told: str, seconds: float, cpu: float, console: str) -> Report:
-    """Make a report of the lines; of phases that did not pass the first counts."""
-    lines: list[dict[str, Any]] = [json.loads(line) for line in told.splitlines()]
+    """Make a report of the lines, but for one that was cut off; of phases that did not pass the first counts."""
+    lines: list[dict[str, Any]] = [json.loads(line) for line in told.splitlines(keepends=True) if line.endswith("\n")]
     found: dict[str, Outcome] = {}
     for line in lines:
         if "test" in line and found.get(line["test"], Outcome("", "passed", 0, "")).outcome == "passed":
