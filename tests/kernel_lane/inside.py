@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from hypothesis import is_hypothesis_test
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +32,9 @@ def chosen(items: Sequence[pytest.Item], *, everything: bool) -> list[pytest.Ite
     for item in items:
         parameters = getattr(item, "callspec").params if hasattr(item, "callspec") else {}  # noqa: B009 - items of other kinds have none
         if "fake" in parameters.values():
+            continue
+        # What takes thousands of values is about values.
+        if is_hypothesis_test(getattr(item, "obj", None)):
             continue
         name = getattr(item, "originalname", item.name)
         if name.endswith(WALKS) and not everything:
