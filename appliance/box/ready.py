@@ -42,7 +42,7 @@ def version(home: str) -> str:
 def main(etc: str = "/etc/edgeway", proc: str = "/proc") -> None:
     """Tell that the box is ready, or that it is not and then that it is."""
     waits = os.access(f"{etc}/intent.yaml", os.F_OK)
-    if waits and not _has_processes():
+    if waits and not _is_active():
         _tell("NOT READY", etc, proc)
         ground.tell(["the daemon does not start; `journalctl -u edgeway` says why"])
         if os.fork():
@@ -67,11 +67,7 @@ def _text(path: str) -> str:
         return ""
 
 
-def _has_processes() -> bool:
-    """Tell whether the unit runs: systemd has just ended its start, so it is up or it has failed."""
-    return bool(_text(f"/sys/fs/cgroup/system.slice/{UNIT}/cgroup.procs"))
-
-
 def _is_active() -> bool:
+    """Ask systemd: a start that has timed out leaves processes for a while."""
     words = ["systemctl", "--quiet", "is-active", UNIT]
     return os.waitpid(os.posix_spawnp(words[0], words, os.environ), 0)[1] == 0

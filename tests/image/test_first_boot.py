@@ -183,7 +183,7 @@ def test_a_seed_makes_a_box_and_stays(site: Site, record_property: Callable[[str
         record_property(
             "measured", f"first boot: ready after {machine.seconds:.0f} s, {machine.cpu_seconds:.0f} s of CPU"
         )
-        machine.expect("h1 login:", within=ANSWER)
+        eventually(lambda: "h1 login:" in machine.console, within=ANSWER, what="somebody may log in")
         assert site.ssh("bash -c 'hostname; cat /etc/motd; stat -c %U /etc/motd'").split() == ["h1", "welcome", "guest"]
         assert "r1" in site.ssh("show status")
         eventually(lambda: site.ssh("bash -c 'cat /var/lib/edgeway/ran'") == "ran\n", within=ANSWER, pause=2.0)
