@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +25,16 @@ app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Labs from containerlab files, by namespaces alone."
 )
 
+
+class Runtime(StrEnum):
+    """What a node of our own image is; all others are namespaces."""
+
+    NAMESPACES = "namespaces"
+    PODMAN = "podman"
+
+
+#: Where `make image` puts the archive of our image.
+ARCHIVE = Path("build/image/edgeway-oci.tar")
 Topology = Annotated[Path, typer.Argument(help="Topology file (.clab.yml).")]
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of tables.")]
 
@@ -87,13 +98,17 @@ def converge(path: Path, within: float = WITHIN) -> Report:
 
 
 @app.command()
-def up(path: Topology) -> None:
+def up(
+    path: Topology,
+    runtime: Annotated[Runtime, typer.Option(help="What nodes of our own image are.")] = Runtime.NAMESPACES,
+    oci: Annotated[Path, typer.Option(help="Archive of our image, for --runtime podman.")] = ARCHIVE,
+) -> None:
     """Bring a lab up, show it converge, leave it up."""
     from appliance.panel.lab import runner  # noqa: PLC0415
 
     out = tables.console()
     begun = time.monotonic()
-    runner.up(path, progress=out.print)
+    runner.up(path, progress=out.print, containers=oci if runtime is Runtime.PODMAN else None)
     report = converge(path)
     out.print(f"{'every check is green' if report.green else 'NOT converged'} after {time.monotonic() - begun:.1f} s")
     if not report.green:

@@ -10,25 +10,37 @@ import os
 import shlex
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from appliance.model.errors import Finding, InternalError, KernelError, OperatorError
 from appliance.panel.lab import execute, links, node
+from appliance.panel.lab.images import is_ours
+from appliance.panel.lab.podman import Store
 from appliance.panel.lab.spec import magic, package_root
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
-    from pathlib import Path
 
     from appliance.panel.lab.state import State
     from appliance.panel.lab.values import Node, Topology
 
 START_WITHIN: Final = 60.0
 EXEC_WITHIN: Final = 120.0
+CONTAINERS_AT_ONCE: Final = 4
 _LAST_LINES: Final = 5
 #: Steps of making a node in which only the kernel has a say.
 _KERNEL_STEPS: Final = ("mount", "unshare", "pivot_root", "leave")
+
+
+@dataclass(frozen=True, slots=True)
+class Containers:
+    """That nodes of our image are to be containers: of which archive, and kept where."""
+
+    archive: Path
+    store: Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +58,36 @@ class Failure:
         return f"{self.node}: `{self.command}` ended with {self.status}: {last[0]}"
 
 
-def start_nodes(plan: Topology, specs: list[dict[str, Any]], state: State, lock: int) -> None:
+def start_nodes(
+    plan: Topology, specs: list[dict[str, Any]], state: State, lock: int, containers: Containers | None = None
+) -> None:
     """Make all nodes; OperatorError names every one that does not start, KernelError the first the kernel refused."""
+    ours = [containers is not None and each.kind == "linux" and is_ours(each.image) for each in plan.nodes]
     for each in plan.nodes:
         state.place(each.name).mkdir()
-    problems = _make([spec | {"lock": lock} for spec in specs])
+    made = iter(_make([spec | {"lock": lock} for spec, other in zip(specs, ours, strict=True) if not other]))
+    run = iter(
+        _run(plan, [spec for spec, own in zip(specs, ours, strict=True) if own], containers) if any(ours) else []
+    )
     findings = []
-    for each, problem in zip(plan.nodes, problems, strict=True):
+    for each, own in zip(plan.nodes, ours, strict=True):
+        problem = next(run if own else made)
         if problem and problem["errno"] and problem["step"].startswith(_KERNEL_STEPS):
             raise KernelError(f"node {each.name}", problem["step"], problem["errno"])
         if problem:
             findings.append(_does_not_start(plan, each, problem, state.tail(each.name, _LAST_LINES)))
     if findings:
         raise OperatorError(tuple(findings))
+
+
+def _run(plan: Topology, specs: list[dict[str, Any]], containers: Containers | None) -> list[dict[str, Any] | None]:
+    """Start the nodes that are containers; return what failed, node by node."""
+    if containers is None or not specs:
+        return []
+    nodes = {each.name: each for each in plan.nodes}
+    image = containers.store.load(containers.archive)
+    with ThreadPoolExecutor(CONTAINERS_AT_ONCE) as pool:
+        return list(pool.map(lambda spec: containers.store.start(nodes[spec["name"]], spec, image), specs))
 
 
 def _does_not_start(plan: Topology, each: Node, problem: dict[str, Any], log: list[str]) -> Finding:

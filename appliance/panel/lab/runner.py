@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from appliance.model.errors import OperatorError
 from appliance.panel.lab import build, execute, topology
+from appliance.panel.lab.build import Containers
+from appliance.panel.lab.podman import Store
 from appliance.panel.lab.process import stop
 from appliance.panel.lab.spec import Compiler
 from appliance.panel.lab.state import Known, Manifest, State, labs
@@ -60,8 +62,11 @@ class Down:
     seconds: float
 
 
-def up(path: str | Path, progress: Progress = lambda _: None) -> Lab:
-    """Bring a lab up; it raises before it changes anything when the file or the machine is not fit for it."""
+def up(path: str | Path, progress: Progress = lambda _: None, containers: Path | None = None) -> Lab:
+    """Bring a lab up; it raises before it changes anything when the file or the machine is not fit for it.
+
+    `containers` is an archive of our image: the nodes that have it are then containers of podman's.
+    """
     began = time.monotonic()
     file = Path(path).absolute()
     plan = topology.parse(_read(file), str(path), os.environ)
@@ -72,14 +77,16 @@ def up(path: str | Path, progress: Progress = lambda _: None) -> Lab:
     state = State(plan.name)
     specs = Compiler(plan, file.parent, state).specs()
     with state.locked() as lock:
-        if state.records():
+        store = Store(plan.name)
+        if state.records() or store.directory.exists():
             with _phase(progress, "cleared what was up of it"):
-                stop(state.records())
+                _stop(state)
         state.empty()
         try:
-            failures = _build(plan, specs, state, lock, file, progress)
+            kind = Containers(containers, store) if containers else None
+            failures = _build(plan, specs, state, lock, file, progress, kind)
         except BaseException:
-            stop(state.records())
+            _stop(state)
             state.remove()
             raise
     seconds = time.monotonic() - began
@@ -95,7 +102,7 @@ def down(path_or_name: str | Path, progress: Progress = lambda _: None) -> Down:
         progress(f"lab {state.name} is not up")
         return Down(state.name, was_up=False, nodes=0, seconds=0.0)
     with state.locked():
-        count = stop(state.records())
+        count = _stop(state)
         state.remove()
     seconds = time.monotonic() - began
     progress(f"lab {state.name} is down: {count} nodes in {seconds:.2f} s")
@@ -145,15 +152,28 @@ def run_in(
     return execute.captured(node_pid(path_or_name, name), argv, timeout)
 
 
+def _stop(state: State) -> int:
+    """End every node, whoever made it; return how many were still there."""
+    count = stop(state.records())
+    Store(state.name).remove()
+    return count
+
+
 def _build(
-    plan: Topology, specs: list[dict[str, Any]], state: State, lock: int, file: Path, progress: Progress
+    plan: Topology,
+    specs: list[dict[str, Any]],
+    state: State,
+    lock: int,
+    file: Path,
+    progress: Progress,
+    containers: Containers | None,
 ) -> tuple[Failure, ...]:
     """Do the three steps, and say so."""
     known = tuple(Known(each.name, each.kind, each.image, each.health) for each in plan.nodes)
     state.write(Manifest(plan.name, str(file), known))
     with ThreadPoolExecutor(AT_ONCE) as pool:
         with _phase(progress, f"{len(specs)} nodes started"):
-            build.start_nodes(plan, specs, state, lock)
+            build.start_nodes(plan, specs, state, lock, containers)
         pids = {record.name: record.pid for record in state.records()}
         with _phase(progress, f"{len(plan.links)} links made"):
             build.connect(pool, plan, pids)

@@ -15,6 +15,7 @@ import appliance
 from appliance.control import init
 from appliance.model.errors import Finding, OperatorError
 from appliance.panel.lab.images import VM, start_of
+from appliance.panel.lab.podman import ROOT as CONTAINERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,7 +55,7 @@ def mounts_to_keep(mountinfo: str) -> list[str]:
         before, _, after = line.partition(" - ")
         path = before.split()[4].encode().decode("unicode_escape")
         kind = after.split()[0]
-        if path != "/" and not _is_private(path) and kind not in NO_FILES and not kind.startswith("fuse."):
+        if path != "/" and not _is_private(path) and not path.startswith(f"{CONTAINERS}/") and kind not in NO_FILES and not kind.startswith("fuse."):
             found.append(path)
     return list(dict.fromkeys(found))
 
@@ -123,6 +124,7 @@ class Compiler:
             "files": {"/etc/hostname": f"{node.hostname or node.name}\n"} | launchers(),
             "sysctls": self._sysctls(node),
             "env": self._environment(node),
+            "words": {"entrypoint": shlex.split(node.entrypoint), "cmd": shlex.split(node.cmd)},
             "init": [sys.executable, init.__file__, *options, "--", *start.main],
         }
 

@@ -49,8 +49,8 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     asked: list[str] = []
 
     def step(name: str) -> Callable[..., None]:
-        def call(path: Path, progress: Callable[[str], None]) -> None:
-            asked.append(f"{name} {path}")
+        def call(path: Path, progress: Callable[[str], None], containers: Path | None = None) -> None:
+            asked.append(f"{name} {path}" + (f" of {containers}" if containers else ""))
             progress(f"{name} did 2001:db8:a:100::1 [x]")
 
         return call
@@ -101,6 +101,15 @@ def test_up_waits_until_every_check_is_green(seen: list[Report], ran: list[str])
     assert f"edgeway lab down {TOPOLOGY}" in done.stdout
 
 
+def test_nodes_of_our_image_may_be_containers(seen: list[Report], ran: list[str]) -> None:
+    """Of the archive that `make image` makes, or of another one; what is no runtime is wrong usage."""
+    seen.append(GREEN)
+    assert edgeway("up", TOPOLOGY, "--runtime", "podman").exit_code == 0
+    assert edgeway("up", TOPOLOGY, "--runtime", "podman", "--oci", "/x.tar").exit_code == 0
+    assert ran == [f"up {TOPOLOGY} of build/image/edgeway-oci.tar", f"up {TOPOLOGY} of /x.tar"]
+    assert edgeway("up", TOPOLOGY, "--runtime", "docker").exit_code == 2
+
+
 def test_up_of_a_lab_that_does_not_converge_fails_in_the_end(
     seen: list[Report], ran: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,7 +148,7 @@ def test_exec_passes_words_and_exit_status_on(monkeypatch: pytest.MonkeyPatch) -
 def test_an_error_of_the_runner_is_told_in_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
     """No traceback."""
 
-    def up(path: Path, progress: object) -> None:
+    def up(path: Path, progress: object, containers: object) -> None:
         raise OperatorError.of("only root can make namespaces", "run it with sudo")
 
     monkeypatch.setattr(runner, "up", up)

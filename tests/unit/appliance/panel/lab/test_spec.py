@@ -18,6 +18,7 @@ MOUNTINFO = """\
 25 22 0:30 / /run/user/0 rw - ext4 /dev/vdc rw
 26 22 0:31 / /mnt/cache rw - tmpfs tmpfs rw
 27 22 254:2 / /srv/with\\040blank rw shared:1 - xfs /dev/vdd rw
+29 22 0:41 / /var/lib/edgeway-lab/x/root/overlay/y/merged rw - overlay overlay rw
 28 22 0:40 / /mnt/remote rw - fuse.sshfs host rw
 """
 
