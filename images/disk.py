@@ -76,6 +76,12 @@ def make_kernel(file: Path, parts: Parts, date: int) -> None:
             os.utime(path, (date, date))
         # Without a directory for what is lost, and without the blocks that root alone may fill.
         _make_ext(file, "ext2", "kernel", PARTITIONS["kernel-a"], date, "-b", "4096", "-m", "0", "-d", str(directory))
+    # When a file was changed last cannot be set outside.
+    names = ("/", "/lost+found", "/vmlinuz", "/initrd")
+    script = "".join(
+        f"set_inode_field {name} {field} @{date}\n" for name in names for field in ("atime", "ctime", "crtime")
+    )
+    run("debugfs", "-w", "-f", "-", file, text=script, environ={"E2FSPROGS_FAKE_TIME": str(date)})
 
 
 def _make_ext(file: Path, kind: str, label: str, size: int, date: int, *words: str) -> None:
@@ -88,20 +94,18 @@ def _make_ext(file: Path, kind: str, label: str, size: int, date: int, *words: s
 def _make_esp(file: Path, date: int) -> None:
     with file.open("wb") as empty:
         empty.truncate(PARTITIONS["esp"] * MIB)
-    run("mkfs.vfat", "-F", "32", "-n", "ESP", "-i", "ED6E0009", "--invariant", file)
-    run("mmd", "-i", file, "::EFI", "::EFI/BOOT", "::grub", environ={"SOURCE_DATE_EPOCH": str(date)})
-    program = file.with_suffix(".efi")
-    grub.make_uefi(program)
-    contents = {
-        "EFI/BOOT/BOOTX64.EFI": program.read_bytes(),
-        "grub/grub.cfg": grub.configuration().encode(),
-        "grub/grubenv": grub.environment(**grub.FRESH),
-    }
-    source = file.with_suffix(".file")
-    for place, octets in contents.items():
-        source.write_bytes(octets)
-        os.utime(source, (date, date))
-        run("mcopy", "-m", "-i", file, source, f"::{place}", environ={"SOURCE_DATE_EPOCH": str(date)})
+    run("mkfs.vfat", "-F", "32", "-n", "ESP", "--invariant", file)
+    with tempfile.TemporaryDirectory(dir=file.parent) as name:
+        stage = Path(name)
+        for directory in ("EFI/BOOT", "grub"):
+            (stage / directory).mkdir(parents=True)
+        grub.make_uefi(stage / "EFI/BOOT/BOOTX64.EFI")
+        (stage / "grub/grub.cfg").write_text(grub.configuration())
+        (stage / "grub/grubenv").write_bytes(grub.environment(**grub.FRESH))
+        for path in stage.rglob("*"):
+            os.utime(path, (date, date))
+        # As trees, with their dates: a directory that mtools make by itself has the date of now.
+        run("mcopy", "-s", "-m", "-i", file, stage / "EFI", stage / "grub", "::")
 
 
 def make_disk(file: Path, parts: Parts, kernel: Path, date: int) -> None:
@@ -121,7 +125,20 @@ def make_disk(file: Path, parts: Parts, kernel: Path, date: int) -> None:
             _put_boot(disk.fileno(), core.read_bytes(), begin["bios"] * MIB // grub.SECTOR)
             for partition, source in contents.items():
                 _put(disk.fileno(), source, begin[partition] * MIB, PARTITIONS[partition] * MIB)
-        run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-o", "compat=1.1,lazy_refcounts=off", raw, file)
+        run(
+            "qemu-img",
+            "convert",
+            "-t",
+            "unsafe",
+            "-f",
+            "raw",
+            "-O",
+            "qcow2",
+            "-o",
+            "compat=1.1,lazy_refcounts=off",
+            raw,
+            file,
+        )
 
 
 def _put_boot(disk: int, core: bytes, sector: int) -> None:

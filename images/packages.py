@@ -16,6 +16,8 @@ from images.recipe import ARCHITECTURE, SUITE
 from images.steps import run, sha256
 
 SOURCES = Path("/etc/apt")
+_STANZA = re.compile(rf"^Suites:(.*\s)?{SUITE}(?!-backports)", re.MULTILINE)
+_LINE = re.compile(rf"deb (\[.*\] )?\S+ {SUITE}(?!-backports)\S* ")
 _CHOSEN = re.compile(r"^Inst (?P<name>\S+) (?:\[\S+\] )?\((?P<version>\S+) .*\[(?P<architecture>\w+)\]", re.MULTILINE)
 
 
@@ -38,16 +40,11 @@ def sources(directory: Path = SOURCES) -> dict[str, str]:
     found = {}
     for path in sorted([*directory.glob("sources.list"), *directory.glob("sources.list.d/*")]):
         if path.suffix == ".sources":
-            stanzas = re.split(r"\n\s*\n", path.read_text())
-            kept = [
-                stanza
-                for stanza in stanzas
-                if re.search(rf"^Suites:.*\b{SUITE}(?![\w-]*-backports)", stanza, re.MULTILINE)
-            ]
-            text = "\n\n".join(kept)
+            each = re.split(r"\n\s*\n", path.read_text())
+            text = "\n\n".join(stanza for stanza in each if _STANZA.search(stanza))
         elif path.suffix == ".list":
             lines = path.read_text().splitlines()
-            text = "\n".join(line for line in lines if re.match(rf"deb (\[.*\] )?\S+ {SUITE}\S* ", line))
+            text = "\n".join(line for line in lines if _LINE.match(line))
         else:
             continue
         if text.strip():

@@ -51,6 +51,7 @@ EXCLUDED: Final = (
     "/usr/share/gtk-doc/*",
     "/lib/udev/hwdb.d/*",  # names of devices that no virtual machine has; 22 MB once it is compiled
     "/usr/lib/udev/hwdb.d/*",
+    "/etc/kernel/postinst.d/initramfs-tools",  # would make Debian's initrd: a minute, 15 MB
 )
 INCLUDED: Final = ("/usr/share/doc/*/copyright",)
 
@@ -72,8 +73,8 @@ REMOVED: Final = (
     "usr/share/initramfs-tools",
     "etc/initramfs-tools",
     "var/lib/initramfs-tools",
-    "usr/local/sbin/update-initramfs",
-    "etc/kernel-img.conf",
+    "etc/kernel",
+    "etc/dpkg/dpkg.cfg.d/*",
     "var/cache/*",
     "var/lib/apt",
     "var/log/*",
@@ -191,7 +192,6 @@ MODULES: Final = (
     "drivers/scsi/vmw_pvscsi.ko",
     "drivers/virtio/*",
     "drivers/watchdog/*",
-    "fs/autofs/*",
     "fs/autofs/*",  # systemd looks for it at every start
     "fs/fat/*",
     "fs/fuse/*",

@@ -9,17 +9,13 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from images import recipe
 from images.steps import remove, run
 
 _MERGED = 'for name in bin sbin lib lib64; do mkdir -p "$1/usr/$name"; ln -s "usr/$name" "$1/$name"; done'
-_NO_INITRD = (
-    # Debian's initrd takes 20 s to make and 15 MB; ours is images/initrd.
-    'mkdir -p "$1/etc/kernel" "$1/usr/local/sbin"; echo "do_initrd = no" >"$1/etc/kernel-img.conf"; '
-    'ln -sf /bin/true "$1/usr/local/sbin/update-initramfs"'
-)
 
 
 def make_base(tree: Path, archive: Path, names: Sequence[str], date: int) -> None:
@@ -28,7 +24,7 @@ def make_base(tree: Path, archive: Path, names: Sequence[str], date: int) -> Non
     words += [f"--include={','.join(names)}", f"--architectures={recipe.ARCHITECTURE}", "--format=directory"]
     words += [f"--dpkgopt=path-exclude={pattern}" for pattern in recipe.EXCLUDED]
     words += [f"--dpkgopt=path-include={pattern}" for pattern in recipe.INCLUDED]
-    words += [f"--essential-hook={_NO_INITRD}"]
+    words += ["--dpkgopt=force-unsafe-io"]  # what a power cut leaves of a build is thrown away
     words += [recipe.SUITE, tree, f"deb [trusted=yes] copy:{archive.resolve()} ./"]
     run(*words, environ={"SOURCE_DATE_EPOCH": str(date)})
     thin_modules(tree)
@@ -86,27 +82,24 @@ def thin(tree: Path) -> None:
 def thin_modules(tree: Path) -> None:
     """Keep the kernel modules of the recipe with those they need."""
     (directory,) = (tree / "usr/lib/modules").iterdir()
+    keep_modules(directory)
+    run("depmod", "-b", tree / "usr", directory.name)
+
+
+def keep_modules(directory: Path) -> None:
+    """Do it in the directory of a kernel."""
     needs = dict(_needs((directory / "modules.dep").read_text()))
-    kept: set[str] = set()
-    for name, needed in needs.items():
-        if any(
-            Path(name.removeprefix("kernel/")).match(pattern) or _within(name, pattern) for pattern in recipe.MODULES
-        ):
-            kept |= {name, *needed}
+    wanted = [name for name in needs if any(fnmatchcase(name, f"kernel/{pattern}") for pattern in recipe.MODULES)]
+    kept = {name for one in wanted for name in (one, *needs[one])}
     for path in sorted(directory.rglob("*.ko*")):
         if str(path.relative_to(directory)) not in kept:
             path.unlink()
-    run("depmod", "-b", tree / "usr", directory.name)
 
 
 def _needs(text: str) -> Iterator[tuple[str, list[str]]]:
     for line in text.splitlines():
         name, _, needed = line.partition(":")
         yield name, needed.split()
-
-
-def _within(name: str, pattern: str) -> bool:
-    return pattern.endswith("/*") and name.startswith(f"kernel/{pattern[:-1]}")
 
 
 def compile_all(tree: Path) -> None:

@@ -14,9 +14,9 @@ from xdist.workermanage import WorkerController
 
 #: What needs a thing of which the machine has one: how the path begins, and the name of the thing. The first counts.
 #: (By path: the mark `xdist_group` does not reach the scheduler from this pytest.)
-ONLY_ONE = {"tests/lab/test_runner.py": "", "tests/lab/labs/": "", "tests/lab/": "zone"}
+ONLY_ONE = {"tests/lab/test_runner.py": "", "tests/lab/labs/": "", "tests/lab/": "zone", "tests/image/": "image"}
 #: Where a unit is that takes long, the longest first: a long unit that begins last would be waited for.
-LANES = ("zone", "tests/engines/", "tests/lab/", "tests/packet/", "tests/")
+LANES = ("image", "zone", "tests/engines/", "tests/lab/", "tests/packet/", "tests/")
 _ENGINE = re.compile(r"\b(gobgp|exabgp|native|bird)\b")
 
 

@@ -18,6 +18,7 @@ SCENARIOS = "tests/engines/scenarios/test_x.py"
         ("tests/lab/test_az.py::test_c", "zone"),
         ("tests/lab/test_kills.py::test_c[h1]", "zone"),
         ("tests/lab/test_runner.py::test_c", "tests/lab/test_runner.py"),
+        ("tests/image/test_boot.py::test_c", "image"),
         (f"{SCENARIOS}::test_c[gobgp-v4]", f"{SCENARIOS} gobgp"),
         (f"{SCENARIOS}::test_d[transparent-exabgp]", f"{SCENARIOS} exabgp"),
         (f"{SCENARIOS}::test_e", SCENARIOS),
@@ -29,8 +30,9 @@ def test_a_unit_is_a_file_or_what_shares_one_thing_or_an_engines_part_of_a_file(
     assert unit(nodeid) == wanted
 
 
-def test_the_zone_goes_first_and_what_is_quick_goes_last() -> None:
+def test_the_image_and_the_zone_go_first_and_what_is_quick_goes_last() -> None:
     """A long unit that begins last would be waited for."""
-    units = ["tests/unit/test_a.py", f"{SCENARIOS} gobgp", "elsewhere/test_b.py", "zone"]
-    assert sorted(units, key=lane) == ["zone", f"{SCENARIOS} gobgp", "tests/unit/test_a.py", "elsewhere/test_b.py"]
+    units = ["tests/unit/test_a.py", f"{SCENARIOS} gobgp", "elsewhere/test_b.py", "zone", "image"]
+    wanted = ["image", "zone", f"{SCENARIOS} gobgp", "tests/unit/test_a.py", "elsewhere/test_b.py"]
+    assert sorted(units, key=lane) == wanted
     assert [lane(start) for start in LANES] == list(range(len(LANES)))
