@@ -34,7 +34,7 @@ def main(root: str = "", data: str = DATA, run: str = RUN) -> None:
     said += ground.host_key(f"{data}/ssh")
     if ground.console_is_open(_command_line()):
         with open(f"{run}/console", "w", encoding="ascii") as file:  # noqa: PTH123
-            file.write("EDGEWAY_CONSOLE=--skip-login --login-program /usr/bin/edgeway-shell\n")
+            file.write("EDGEWAY_CONSOLE=--noissue --skip-login --login-program /usr/bin/edgeway-shell\n")
     if said:
         ground.tell(said)
 

@@ -145,6 +145,9 @@ def _accounts(root: str) -> Accounts:
 def _add_people(record: Record, accounts: Accounts, root: str) -> list[str]:
     problems, homes = [], []
     for name, password, shell, groups, gecos in record.people():
+        if not os.access(root + shell, os.X_OK):
+            problems.append(f"{name}: there is no {shell}; /bin/sh instead")
+            shell = "/bin/sh"  # noqa: PLW2901 - nobody could log in with the other
         if accounts.add(name, password, shell, [group for group in groups.split(",") if group], gecos):
             homes.append(name)
         else:

@@ -22,11 +22,11 @@ from tests.support.waiting import eventually
 
 pytestmark = [
     pytest.mark.image,
-    pytest.mark.timeout(1800),
+    pytest.mark.timeout(5400),
     pytest.mark.skipif(os.environ.get("EDGEWAY_IMAGE") != "all", reason="boots three times: make image-test"),
 ]
 
-BOOT, ANSWER = 400.0, 120.0
+BOOT, ANSWER = 600.0, 300.0
 MGMT, LATE = "52:54:00:00:05:01", "52:54:00:00:05:02"
 #: The port that QEMU plugs the late interface into.
 PLUG = ("-device", "pcie-root-port,id=plug,chassis=1,slot=1")

@@ -41,6 +41,8 @@ class Box:
         (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/bash\n")
         (root / "etc/shadow").write_text("root:*:19000:0:99999:7:::\n")
         (root / "etc/group").write_text("root:x:0:\n")
+        (root / "usr/bin").mkdir(parents=True)
+        (root / "usr/bin/edgeway-shell").touch(0o755)
         first_boot.main(str(root), str(self.data), str(self.directory / f"run{number}"))
         return root
 

@@ -38,6 +38,8 @@ def root(tmp_path: Path) -> Path:
     (etc / "shadow").write_text("root:*:19000:0:99999:7:::\n")
     (etc / "group").write_text("root:x:0:\nshadow:x:42:\nsudo:x:27:\n")
     (etc / "motd").write_text("some\n")
+    (tmp_path / "root/usr/bin").mkdir(parents=True)
+    (tmp_path / "root/usr/bin/edgeway-shell").touch(0o755)
     return tmp_path / "root"
 
 
@@ -109,6 +111,13 @@ def test_a_user_of_the_image_is_told(base: str, root: Path) -> None:
         file.write("alice:x:500:500::/:/bin/false\n")
     taken = kept(base, "users: [alice]")
     assert record.carry_out(taken, str(root)) == ["the image has a user alice of its own; the seed's was not made"]
+
+
+def test_who_asks_for_a_shell_that_is_not_there_gets_another(base: str, root: Path) -> None:
+    """Rather than none; and it is told."""
+    taken = kept(base, "users: [{name: alice, shell: /bin/zsh}]")
+    assert record.carry_out(taken, str(root)) == ["alice: there is no /bin/zsh; /bin/sh instead"]
+    assert "alice:x:1001:1001::/home/alice:/bin/sh\n" in (root / "etc/passwd").read_text()
 
 
 def test_nobody_but_root_reads_records(base: str) -> None:
