@@ -52,13 +52,13 @@ def starts(sizes: Mapping[str, int] = PARTITIONS) -> dict[str, int]:
     return {**found, "": place}
 
 
-def table() -> str:
+def table(sizes: Mapping[str, int] = PARTITIONS) -> str:
     """Return the script of sfdisk."""
     lines = ["label: gpt", f"label-id: {identifier('disk')}", "first-lba: 34", "unit: sectors"]
-    for name, start in starts().items():
+    for name, start in starts(sizes).items():
         if name:
             kind = _TYPES[name.partition("-")[0]]
-            size = PARTITIONS[name] * MIB // grub.SECTOR
+            size = sizes[name] * MIB // grub.SECTOR
             first = start * MIB // grub.SECTOR
             lines.append(f"start={first}, size={size}, type={kind}, name={name}, uuid={identifier(name)}")
     return "\n".join(lines) + "\n"
@@ -75,7 +75,7 @@ def make_kernel(file: Path, parts: Parts, date: int) -> None:
         for path in (*directory.iterdir(), directory):
             os.utime(path, (date, date))
         # Without a directory for what is lost, and without the blocks that root alone may fill.
-        _make_ext(file, "ext2", "kernel", PARTITIONS["kernel-a"], date, "-b", "4096", "-m", "0", "-d", str(directory))
+        make_ext(file, "ext2", "kernel", PARTITIONS["kernel-a"], date, "-b", "4096", "-m", "0", "-d", directory)
     # When a file was changed last cannot be set outside.
     names = ("/", "/lost+found", "/vmlinuz", "/initrd")
     script = "".join(
@@ -84,14 +84,16 @@ def make_kernel(file: Path, parts: Parts, date: int) -> None:
     run("debugfs", "-w", "-f", "-", file, text=script, environ={"E2FSPROGS_FAKE_TIME": str(date)})
 
 
-def _make_ext(file: Path, kind: str, label: str, size: int, date: int, *words: str) -> None:
+def make_ext(file: Path, kind: str, label: str, size: int, date: int, *words: str | Path) -> None:
+    """Write a file system of `size` MiB; further words are mke2fs's."""
     options = f"hash_seed={identifier(f'hash {label}')},lazy_itable_init=0,root_owner=0:0"
     environ = {"E2FSPROGS_FAKE_TIME": str(date), "SOURCE_DATE_EPOCH": str(date)}
     words = ("-q", "-t", kind, "-L", label, "-U", identifier(f"file system {label}"), "-E", options, *words)
     run("mke2fs", *words, file, f"{size}M", environ=environ)
 
 
-def _make_esp(file: Path, date: int) -> None:
+def make_esp(file: Path, configuration: str, date: int) -> None:
+    """Write the partition from which GRUB runs."""
     with file.open("wb") as empty:
         empty.truncate(PARTITIONS["esp"] * MIB)
     run("mkfs.vfat", "-F", "32", "-n", "ESP", "--invariant", file)
@@ -100,7 +102,7 @@ def _make_esp(file: Path, date: int) -> None:
         for directory in ("EFI/BOOT", "grub"):
             (stage / directory).mkdir(parents=True)
         grub.make_uefi(stage / "EFI/BOOT/BOOTX64.EFI")
-        (stage / "grub/grub.cfg").write_text(grub.configuration())
+        (stage / "grub/grub.cfg").write_text(configuration)
         (stage / "grub/grubenv").write_bytes(grub.environment(**grub.FRESH))
         for path in stage.rglob("*"):
             os.utime(path, (date, date))
@@ -110,35 +112,28 @@ def _make_esp(file: Path, date: int) -> None:
 
 def make_disk(file: Path, parts: Parts, kernel: Path, date: int) -> None:
     """Write the disk as qcow2; `kernel` is what `make_kernel` wrote."""
-    begin = starts()
     with tempfile.TemporaryDirectory(dir=file.parent) as name:
-        scratch = Path(name)
-        raw, esp, data, core = (scratch / name for name in ("raw", "esp", "data", "core"))
+        esp, data = Path(name, "esp"), Path(name, "data")
+        make_esp(esp, grub.configuration(), date)
+        make_ext(data, "ext4", "data", PARTITIONS["data"], date)
+        assemble(file, {"esp": esp, "kernel-a": kernel, "root-a": parts.root, "data": data})
+
+
+def assemble(file: Path, contents: Mapping[str, Path], sizes: Mapping[str, int] = PARTITIONS) -> None:
+    """Write a disk as qcow2: GRUB's core for BIOS, and what is given for each partition."""
+    begin = starts(sizes)
+    with tempfile.TemporaryDirectory(dir=file.parent) as name:
+        raw, core = Path(name, "raw"), Path(name, "core")
         with raw.open("wb") as empty:
             empty.truncate((begin[""] + 1) * MIB)
-        run("sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", raw, text=table())
-        _make_esp(esp, date)
-        _make_ext(data, "ext4", "data", PARTITIONS["data"], date)
+        run("sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", raw, text=table(sizes))
         grub.make_bios(core)
-        contents = {"esp": esp, "kernel-a": kernel, "root-a": parts.root, "data": data}
         with raw.open("r+b") as disk:
             _put_boot(disk.fileno(), core.read_bytes(), begin["bios"] * MIB // grub.SECTOR)
             for partition, source in contents.items():
-                _put(disk.fileno(), source, begin[partition] * MIB, PARTITIONS[partition] * MIB)
-        run(
-            "qemu-img",
-            "convert",
-            "-t",
-            "unsafe",
-            "-f",
-            "raw",
-            "-O",
-            "qcow2",
-            "-o",
-            "compat=1.1,lazy_refcounts=off",
-            raw,
-            file,
-        )
+                _put(disk.fileno(), source, begin[partition] * MIB, sizes[partition] * MIB)
+        # It is renamed only when it is whole; to wait for the platter would cost seconds.
+        run("qemu-img", "convert", "-t", "unsafe", "-f", "raw", "-O", "qcow2", raw, file)
 
 
 def _put_boot(disk: int, core: bytes, sector: int) -> None:
@@ -155,6 +150,6 @@ def _put(disk: int, source: Path, start: int, room: int) -> None:
     with source.open("rb") as file:
         place = start
         while octets := file.read(MIB):
-            if any(octets):
+            if octets.count(0) < len(octets):
                 os.pwrite(disk, octets, place)
             place += len(octets)
