@@ -18,6 +18,7 @@ from images.recipe import PARTITIONS
 from images.steps import run
 
 MIB = 1 << 20
+_ZEROS = bytes(MIB)
 _SPACE = uuid.UUID("5b0d3c2e-7a55-5d0e-9a3b-0e0000000009")
 #: https://uapi-group.org/specifications/specs/discoverable_partitions_specification/ and GRUB's manual, "BIOS installation".
 _TYPES = {
@@ -150,6 +151,6 @@ def _put(disk: int, source: Path, start: int, room: int) -> None:
     with source.open("rb") as file:
         place = start
         while octets := file.read(MIB):
-            if octets.count(0) < len(octets):
+            if octets != _ZEROS[: len(octets)]:  # compared as memory; to look at each octet takes ten seconds
                 os.pwrite(disk, octets, place)
             place += len(octets)
