@@ -11,6 +11,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
 from typing import Final, Self
 
@@ -92,13 +93,17 @@ def _new() -> int:
 
 def _device(world: World, members: int) -> list[str]:
     peer = f"/proc/{os.getpid()}/fd/{members}"
-    addresses = [f"address add {address} dev eth0" for address in world.own_interfaces]
-    return [f"link add eth0 type veth peer name eth0 netns {peer}", "link set lo up", "link set eth0 up", *addresses]
+    link = f"link add eth0 type veth peer name eth0 netns {peer}"
+    return [link, "link set lo up", "link set eth0 up", *map(_added, world.own_interfaces)]
 
 
 def _members(world: World) -> list[str]:
-    addresses = [f"address add {address} dev eth0" for address in world.interfaces]
-    return ["link set lo up", "link set eth0 up", *addresses]
+    return ["link set lo up", "link set eth0 up", *map(_added, world.interfaces)]
+
+
+def _added(address: IPv4Interface | IPv6Interface) -> str:
+    # An address that is tentative cannot be bound to, and is until the link has a carrier.
+    return f"address add {address} dev eth0" + (" nodad" if isinstance(address, IPv6Interface) else "")
 
 
 def _make(namespace: int, *lines: str) -> None:

@@ -50,6 +50,7 @@ class Play:
         self._wrong: tuple[Route, float] | None = None
         self._fences = 0
         self._fence: Network | None = None
+        self._keys: frozenset[tuple[Family, bytes]] | None = None
         self._now = 0.0
         #: The device is to be told to end.
         self.stops = False
@@ -69,7 +70,7 @@ class Play:
                 late = now - self._since > (getattr(act, "within", None) or self.patience)
                 return self._failed(outcome) if late else None
             self._at += 1
-            self._since = self._wrong = self._fence = None
+            self._since = self._wrong = self._fence = self._keys = None
         return Verdict(Result.PASS)
 
     def _failed(self, seen: str) -> Verdict:
@@ -151,8 +152,9 @@ class Play:
 
     @_do.register
     def _(self, act: script.HearsAll) -> Outcome:
-        routes = self.speakers[act.who].hearing.routes
-        here = sum(key(prefix) in routes for prefix in act.prefixes)
+        if self._keys is None:
+            self._keys = frozenset(map(key, act.prefixes))
+        here = len(self._keys & self.speakers[act.who].hearing.routes.keys())
         if act.gone:
             return f"{self._name(act.who)} still has {here} of {len(act.prefixes)} prefixes" if here else None
         if here == len(act.prefixes):

@@ -230,7 +230,7 @@ Act = (
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One sentence of an RFC and how to find out whether it is kept. `needs`: a capability that must be offered for it."""
+    """One sentence of an RFC and how to find out whether it is kept."""
 
     name: str
     rfc: str
@@ -238,7 +238,6 @@ class Case:
     acts: tuple[Act, ...]
     cast: Mapping[str, Part] = field(default_factory=lambda: {"a": Part()})
     level: Level = Level.MUST
-    needs: int | None = None
     #: Second connections of a part: name -> part.
     twins: Mapping[str, str] = field(default_factory=dict)
 

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import pytest
+
+from routing.interop.cases.restart import CASES
+from routing.interop.script import Case, Result
+from tests.support.interop import caught, parameters, verdict
+
+#: The faults that each case must find.
+CAUGHT = {
+    "end-of-rib": "silent",
+    "kept": "repeating",
+    "back": "sticky,repeating",
+    "back-without": "sticky",
+    "expired": "sticky",
+    "not-kept-after-cease": "sticky",
+}
+#: What our own engine does otherwise.
+OTHERWISE: dict[str, Result] = {}
+
+
+@pytest.mark.parametrize(("case", "mutants"), parameters(CASES, CAUGHT))
+def test_a_case_is_content_with_who_is_right_and_not_with_who_is_wrong(case: Case, mutants: str) -> None:
+    """Our own engine passes, the mutants do not."""
+    found = verdict(case)
+    assert found.result is OTHERWISE.get(case.name.partition("/")[2], Result.PASS), found.seen
+    assert caught(case, mutants) == []
