@@ -1,6 +1,6 @@
 """`python -m bench [--json] [--rounds N] [SUITE ...]`: measurements beside what one would use instead.
 
-Suites: fib, flows, rules, lab; of the route server's engine: verify, routes, many, delay, reload.
+Suites: fib, flows, rules, boot, lab; of the route server's engine: verify, routes, many, delay, reload.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from appliance.panel.tables import console, table
-from bench import fib, flows, lab, rules
+from bench import boot, fib, flows, lab, rules
 from bench.bgp import delay, many, reload, routes, verify
 
 Rows = list[dict[str, Any]]
@@ -27,6 +27,7 @@ SUITES: dict[str, tuple[str, Callable[[int], Rows]]] = {
     "many": ("Route servers: a thousand clients", many.run),
     "delay": ("Route servers: how soon the last client knows", delay.run),
     "reload": ("Route servers: a change of policy", reload.run),
+    "boot": ("From power on to ready, emulated: seconds", boot.run),
     "lab": ("The zone of labs/az: seconds", lab.run),
 }
 
