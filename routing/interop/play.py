@@ -51,6 +51,7 @@ class Play:
         self._fences = 0
         self._fence: Network | None = None
         self._keys: frozenset[tuple[Family, bytes]] | None = None
+        self._counted = -1, 0
         self._now = 0.0
         #: The device is to be told to end.
         self.stops = False
@@ -152,14 +153,22 @@ class Play:
 
     @_do.register
     def _(self, act: script.HearsAll) -> Outcome:
-        if self._keys is None:
-            self._keys = frozenset(map(key, act.prefixes))
-        here = len(self._keys & self.speakers[act.who].hearing.routes.keys())
+        here = self._here(act)
         if act.gone:
             return f"{self._name(act.who)} still has {here} of {len(act.prefixes)} prefixes" if here else None
         if here == len(act.prefixes):
             return None
         return f"{self._name(act.who)} has {here} of {len(act.prefixes)} prefixes"
+
+    def _here(self, act: script.HearsAll) -> int:
+        """Count the prefixes that are there, anew only when something was heard: they may be ten thousand."""
+        hearing = self.speakers[act.who].hearing
+        if self._keys is None:
+            self._keys, self._counted = frozenset(map(key, act.prefixes)), (-1, 0)
+        if self._counted[0] != hearing.updates:
+            missing = self._keys.difference(hearing.routes)
+            self._counted = hearing.updates, len(self._keys) - len(missing)
+        return self._counted[1]
 
     @_do.register
     def _(self, act: script.Loses) -> Outcome:
