@@ -1,7 +1,8 @@
 """The device under test as a process: started in its namespace and a pid namespace, and never left behind.
 
 Called by `run`. When this process ends, however it ends, the kernel kills pid 1 of the pid namespace (`unshare --kill-child`, for
-which `setpriv` sees to it that `unshare` itself does not outlive us), and with it everything that the device has started.
+which `setpriv` sees to it that `unshare` itself does not outlive us), and with it everything that the device has started. Pid 1 is a
+shell and not the device: who becomes another user, as routers do, is no longer killed with its parent.
 """
 
 from __future__ import annotations
@@ -24,7 +25,16 @@ from routing.interop.world import World
 
 #: Where `routing` is imported from, installed or not.
 _PACKAGES: Final = Path(__file__).parents[2]
-_CAGE: Final = ("setpriv", "--pdeathsig", "KILL", "--", "unshare", "--pid", "--fork", "--kill-child", "--")
+_CAGE: Final = ("setpriv", "--pdeathsig", "KILL", "--", "unshare", "--pid", "--fork", "--kill-child", "--", "sh", "-c")
+#: Pass SIGTERM on, and end as the device ends.
+_INIT: Final = """\
+"$@" & device=$!
+trap 'kill -TERM "$device"' TERM
+while :; do
+  wait "$device"; status=$?
+  kill -0 "$device" 2>/dev/null || exit "$status"
+done
+"""
 _LOG_LINES: Final = 12
 _CHILD_WITHIN: Final = 5.0
 
@@ -46,7 +56,7 @@ class Device:
         environment = {**os.environ, "PYTHONPATH": str(_PACKAGES)}
         with self._log.open("ab") as log, inside(place.device):
             self._process = subprocess.Popen(
-                (*_CAGE, *argv),
+                (*_CAGE, _INIT, "sh", *argv),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

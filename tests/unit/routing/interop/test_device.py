@@ -76,14 +76,17 @@ def test_nothing_that_it_started_is_left(device: Device, tmp_path: Path) -> None
     eventually(lambda: not sleepers(tmp_path), what="all have ended")
 
 
-def test_it_ends_with_us_however_we_end(tmp_path: Path) -> None:
-    """SIGKILL leaves no time to clean up: the kernel does it."""
+@pytest.mark.parametrize("become", ["", "setpriv --reuid nobody --clear-groups "])
+def test_it_ends_with_us_however_we_end(tmp_path: Path, become: str) -> None:
+    """SIGKILL leaves no time to clean up: the kernel does it, also if the router has become another user."""
+    tmp_path.chmod(0o777)
+    router = ROUTER.replace("cat {config}", "true").replace("sh -c", f"{become}sh -c")
     code = f"""
 import sys, time
 from pathlib import Path
 from tests.unit.routing.interop.test_device import *
 with Place(WORLD) as place:
-    device = Device(DIALECT, ROUTER, Path({str(tmp_path)!r}))
+    device = Device(DIALECT, {router!r}, Path({str(tmp_path)!r}))
     device.start(WORLD, place)
     eventually(lambda: "eth0" in device.last_words, what="the router has started")
     print("started", flush=True)
