@@ -93,7 +93,7 @@ def _put(file: Path, place: Path) -> None:
 
 def _document(place: Path, home: Path, date: int) -> None:
     (place / "examples").mkdir(parents=True)
-    (place / "copyright").write_text(copyright_file(home), encoding="utf-8")
+    (place / "copyright").write_text(copyright_file(home, date), encoding="utf-8")
     (place / "changelog").write_text(changelog(version(), date), encoding="utf-8")
     _put(ROOT / "CHANGELOG.md", place / "CHANGELOG.md")
     for name in ("changelog", "CHANGELOG.md"):

@@ -5,6 +5,7 @@ https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from email.message import Message
 from email.parser import Parser
 from pathlib import Path
@@ -16,7 +17,7 @@ _HEAD: Final = """Format: https://www.debian.org/doc/packaging-manuals/copyright
 Upstream-Name: Edgeway
 
 Files: *
-Copyright: The Edgeway authors
+Copyright: @YEAR@ The Edgeway authors
 License: Apache-2.0
 """
 _APACHE: Final = """
@@ -38,9 +39,10 @@ def licence(metadata: Message) -> str:
     return _IN_SPDX.get(said, said)
 
 
-def copyright_file(home: Path) -> str:
+def copyright_file(home: Path, date: int) -> str:
     """Return the text for the tree that becomes /usr/lib/edgeway."""
-    parts, licences = [_HEAD], dict[str, str]()
+    year = str(datetime.fromtimestamp(date, UTC).year)
+    parts, licences = [_HEAD.replace("@YEAR@", year)], dict[str, str]()
     for file in sorted(home.glob("*.dist-info/METADATA")):
         if file.parent.name.startswith("edgeway-"):
             continue

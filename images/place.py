@@ -34,6 +34,8 @@ def alone(build: Path = BUILD) -> Iterator[None]:
             yield
         finally:
             _held.remove(build)
+            # By name: a process that was forked meanwhile, and is not yet another program, holds it too.
+            fcntl.flock(lock, fcntl.LOCK_UN)
 
 
 def sources(paths: Iterable[Path]) -> Iterator[Path]:

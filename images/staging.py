@@ -68,6 +68,8 @@ def stage(target: Path, date: int, build: Path = BUILD) -> None:
     for program in ours.rglob("*.bpf.o"):
         # The types (BTF) stay; what a debugger would want names directories of the machine that built it.
         run("llvm-strip", "-g", str(program))
+    for library in ours.rglob("*.so"):
+        run("strip", "--strip-unneeded", str(library))
     _compile(ours)
     shutil.copytree(ours, target, dirs_exist_ok=True)
 
@@ -85,6 +87,8 @@ def dependencies(build: Path) -> Path:
         run(*pip, *rules, "--target", str(made), "--requirement", "requirements.txt")
         _thin(made)
         _compile(made)
+        for old in kept.parent.glob("dependencies-*[!w]"):
+            shutil.rmtree(old)
         made.rename(kept)
     return kept
 
