@@ -33,8 +33,9 @@ class Runtime(StrEnum):
     PODMAN = "podman"
 
 
-#: Where `make image` puts the archive of our image.
-ARCHIVE = Path("build/image/edgeway-oci.tar")
+#: Where `make image` puts what it makes, and the archive of our image.
+MACHINES = Path("build/image")
+ARCHIVE = MACHINES / "edgeway-oci.tar"
 Topology = Annotated[Path, typer.Argument(help="Topology file (.clab.yml).")]
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of tables.")]
 
@@ -101,6 +102,7 @@ def converge(path: Path, within: float = WITHIN) -> Report:
 def up(
     path: Topology,
     runtime: Annotated[Runtime, typer.Option(help="What nodes of our own image are.")] = Runtime.NAMESPACES,
+    vm: Annotated[Path, typer.Option(help="Where kernel and root of virtual machines are.")] = MACHINES,
     oci: Annotated[Path, typer.Option(help="Archive of our image, for --runtime podman.")] = ARCHIVE,
 ) -> None:
     """Bring a lab up, show it converge, leave it up."""
@@ -108,7 +110,8 @@ def up(
 
     out = tables.console()
     begun = time.monotonic()
-    runner.up(path, progress=out.print, containers=oci if runtime is Runtime.PODMAN else None)
+    containers = oci if runtime is Runtime.PODMAN else None
+    runner.up(path, progress=out.print, containers=containers, machines=vm)
     report = converge(path)
     out.print(f"{'every check is green' if report.green else 'NOT converged'} after {time.monotonic() - begun:.1f} s")
     if not report.green:

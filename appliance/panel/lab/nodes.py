@@ -25,6 +25,7 @@ LONGEST_HOSTNAME, LONGEST_INTERFACE = 63, 15
 LISTS = ("binds", "exec", "env-files", "stages")
 SPECIAL = {"health": read_health, "stages": read_stages}
 #: Where the program behind a kind or an image looks for its configuration.
+VM_HEALTH = ("grep", "-q", "running", "/health")
 INTENT, VM_CONFIG = "/etc/edgeway/intent.yaml", "/config/startup-config.cfg"
 
 
@@ -122,7 +123,7 @@ def _machine(reader: Reader, path: Path, name: str, kind: Kind, above: list[Leve
         labels=pairs("labels"),
         tmpfs=pairs("tmpfs"),
         stages=tuple(text.text for text in lists["stages"]),
-        health=tuple(text.text for text in health),
+        health=tuple(text.text for text in health) or (VM_HEALTH if kind == "generic_vm" else ()),
         startup_config=_startup_config(reader, texts.get("startup-config"), kind, one("image")),
         startup_delay=int(one("startup-delay")) if one("startup-delay").isdecimal() else 0,
         memory=one("memory"),

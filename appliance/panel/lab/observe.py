@@ -21,6 +21,8 @@ from appliance.panel.lab.checks import Check, checks_of
 
 #: Seconds that one check, or one daemon's answer, may take.
 PATIENCE: Final = 4.0
+#: The same of a node that is a virtual machine, whose processor may be emulated.
+EMULATED: Final = 30.0
 AT_ONCE: Final = 8
 
 
@@ -62,7 +64,11 @@ class Report:
 def client(path: Path, node: str) -> Client:
     """Return a client of the daemon inside a node."""
     pid = runner.node_pid(path, node)
-    return Client(Path(f"/proc/{pid}/root{SOCKET}"), timeout=PATIENCE)
+    return Client(Path(f"/proc/{pid}/root{SOCKET}"), timeout=_patience(path, node))
+
+
+def _patience(path: Path, node: str) -> float:
+    return EMULATED if runner.is_machine(path, node) else PATIENCE
 
 
 def observe(path: Path) -> Report:
@@ -71,17 +77,17 @@ def observe(path: Path) -> Report:
     roles = _roles(file, file.stat().st_mtime_ns) if file.exists() else {}
     with ThreadPoolExecutor(AT_ONCE) as pool:
         nodes = pool.map(lambda name: _ask(path, name, roles[name]), roles)
-        checks = pool.map(lambda check: _try(path, check), (*_healthy(path), *checks_of(path)))
-        return Report(tuple(nodes), tuple(checks))
+        well = pool.map(lambda row: _well(path, *row), runner.health(path).items())
+        checks = pool.map(lambda check: _try(path, check), checks_of(path))
+        return Report(tuple(nodes), (*well, *checks))
 
 
-def _healthy(path: Path) -> tuple[Check, ...]:
-    """Return the health checks of the nodes as checks."""
-    rows = runner.health(path).items()
-    return tuple(
-        Check.model_validate({"what": f"{node} is well", "from": node, "run": shlex.join(words)})
-        for node, words in rows
-    )
+def _well(path: Path, node: str, words: tuple[str, ...]) -> CheckRow:
+    try:
+        good = runner.well(path, node, words, timeout=PATIENCE)
+    except (EdgewayError, subprocess.TimeoutExpired):
+        good = False
+    return CheckRow(f"{node} is well", f"{node}: {shlex.join(words)}", good)
 
 
 @lru_cache(maxsize=8)
@@ -123,7 +129,7 @@ def _holds(path: Path, check: Check) -> bool:
         return _established(client(path, check.from_).show("neighbors"), check.session)
     if prefix := check.route or check.no_route or check.refused:
         return _judged(client(path, check.from_).show("routes", prefix=prefix), check)
-    done = runner.run_in(path, check.from_, check.command(), timeout=PATIENCE)
+    done = runner.run_in(path, check.from_, check.command(), timeout=_patience(path, check.from_))
     return check.holds(done.returncode, done.stdout)
 
 

@@ -11,6 +11,7 @@ node is gone, so are all other processes, mounts, devices and namespaces of the 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from appliance.model.errors import OperatorError
-from appliance.panel.lab import build, execute, topology
+from appliance.panel.lab import build, execute, machine_parts, topology
 from appliance.panel.lab.build import Containers
 from appliance.panel.lab.podman import Store
 from appliance.panel.lab.process import stop
@@ -62,10 +63,16 @@ class Down:
     seconds: float
 
 
-def up(path: str | Path, progress: Progress = lambda _: None, containers: Path | None = None) -> Lab:
+def up(
+    path: str | Path,
+    progress: Progress = lambda _: None,
+    containers: Path | None = None,
+    machines: Path = Path("build/image"),
+) -> Lab:
     """Bring a lab up; it raises before it changes anything when the file or the machine is not fit for it.
 
-    `containers` is an archive of our image: the nodes that have it are then containers of podman's.
+    `containers` is an archive of our image: the nodes that have it are then containers of podman's. `machines` is where
+    kernel, initrd and root of virtual machines are.
     """
     began = time.monotonic()
     file = Path(path).absolute()
@@ -75,7 +82,7 @@ def up(path: str | Path, progress: Progress = lambda _: None, containers: Path |
     if os.geteuid():
         raise OperatorError.of("only root can make namespaces", "run it with sudo")
     state = State(plan.name)
-    specs = Compiler(plan, file.parent, state).specs()
+    specs = Compiler(plan, file.parent, state, _machines(plan, machines, progress)).specs()
     with state.locked() as lock:
         store = Store(plan.name)
         if state.records() or store.directory.exists():
@@ -92,6 +99,20 @@ def up(path: str | Path, progress: Progress = lambda _: None, containers: Path |
     seconds = time.monotonic() - began
     progress(f"lab {plan.name} is up: {len(plan.nodes)} nodes, {len(plan.links)} links in {seconds:.2f} s")
     return Lab(plan.name, str(file), tuple(node.name for node in plan.nodes), seconds, failures)
+
+
+def _machines(plan: Topology, image: Path, progress: Progress) -> dict[str, str]:
+    """Return what virtual machines are told, if the lab has some: of which files, and whether KVM works here."""
+    if not any(node.kind == "generic_vm" for node in plan.nodes):
+        return {}
+    missing = [name for name in machine_parts.FILES if not (image / name).is_file()]
+    if missing:
+        raise OperatorError.of(f"{image} has no {missing[0]}", "`make image` makes it; --vm names another directory")
+    fast = os.environ.get("EDGEWAY_ACCEL") or (
+        "kvm" if machine_parts.kvm_works(image / machine_parts.FILES[0]) else "tcg"
+    )
+    progress(f"virtual machines: {'KVM' if fast == 'kvm' else 'emulated, which takes a minute or two'}")
+    return {"EDGEWAY_VM": str(image.absolute()), "EDGEWAY_ACCEL": fast}
 
 
 def down(path_or_name: str | Path, progress: Progress = lambda _: None) -> Down:
@@ -120,11 +141,21 @@ def status(path_or_name: str | Path) -> LabStatus:
 
 def health(path_or_name: str | Path) -> dict[str, tuple[str, ...]]:
     """Return the commands that tell whether a node is well, by node; none for a lab that is not up."""
+    return {each.name: each.health for each in _known(path_or_name) if each.health}
+
+
+def _known(path_or_name: str | Path) -> tuple[Known, ...]:
+    """Return the nodes of a lab; none of one that is not up, or that nobody has heard of."""
     try:
         manifest = _state(path_or_name).manifest()
     except OperatorError:
-        return {}
-    return {each.name: tuple(each.health) for each in manifest.nodes if each.health} if manifest else {}
+        return ()
+    return manifest.nodes if manifest else ()
+
+
+def well(path_or_name: str | Path, name: str, argv: Sequence[str], timeout: float | None = None) -> bool:
+    """Run a health check: as containerlab does, around a virtual machine and not in it."""
+    return execute.captured(node_pid(path_or_name, name), argv, timeout).returncode == 0
 
 
 def node_pid(path_or_name: str | Path, name: str) -> int:
@@ -140,8 +171,15 @@ def node_pid(path_or_name: str | Path, name: str) -> int:
     raise OperatorError.of(f"lab {state.name} has no running node {name!r}", f"its nodes: {known}")
 
 
+def is_machine(path_or_name: str | Path, name: str) -> bool:
+    """Tell whether a node is a virtual machine: then commands run in that, and its namespace is only around it."""
+    return any(each.name == name and each.kind == "generic_vm" for each in _known(path_or_name))
+
+
 def exec_in(path_or_name: str | Path, name: str, argv: Sequence[str]) -> int:
     """Run a command in a node, at our terminal if there is one; return its exit status."""
+    if is_machine(path_or_name, name):
+        argv = machine_parts.remote(argv, terminal=sys.stdin.isatty())
     return execute.attached(node_pid(path_or_name, name), argv)
 
 
@@ -149,6 +187,8 @@ def run_in(
     path_or_name: str | Path, name: str, argv: Sequence[str], timeout: float | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in a node and return its output; the exit status is not judged."""
+    if is_machine(path_or_name, name):
+        argv = machine_parts.remote(argv)
     return execute.captured(node_pid(path_or_name, name), argv, timeout)
 
 

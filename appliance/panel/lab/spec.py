@@ -9,6 +9,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import appliance
@@ -18,7 +19,7 @@ from appliance.panel.lab.images import VM, start_of
 from appliance.panel.lab.podman import ROOT as CONTAINERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from appliance.panel.lab.state import State
     from appliance.panel.lab.values import Node, Place, Topology
@@ -55,7 +56,13 @@ def mounts_to_keep(mountinfo: str) -> list[str]:
         before, _, after = line.partition(" - ")
         path = before.split()[4].encode().decode("unicode_escape")
         kind = after.split()[0]
-        if path != "/" and not _is_private(path) and not path.startswith(f"{CONTAINERS}/") and kind not in NO_FILES and not kind.startswith("fuse."):
+        if (
+            path != "/"
+            and not _is_private(path)
+            and not path.startswith(f"{CONTAINERS}/")
+            and kind not in NO_FILES
+            and not kind.startswith("fuse.")
+        ):
             found.append(path)
     return list(dict.fromkeys(found))
 
@@ -94,11 +101,14 @@ def _is_private(path: str) -> bool:
 class Compiler:
     """Makes the specs of a topology's nodes; collects what is missing on the machine."""
 
-    def __init__(self, topology: Topology, directory: Path, state: State) -> None:
-        """`directory` is where the topology file stands: relative paths begin there."""
-        self._topology, self._directory, self._state = topology, directory, state
+    def __init__(
+        self, topology: Topology, directory: Path, state: State, machines: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """`directory` is where the topology file stands: relative paths begin there; `machines` is what they are told."""
+        self._topology, self._directory, self._state, self._machines = topology, directory, state, machines
         mountinfo = Path("/proc/self/mountinfo").read_text(encoding="utf-8")
-        self._keep = mounts_to_keep(mountinfo) + hidden(interpreter_paths())
+        image = [machines["EDGEWAY_VM"]] if "EDGEWAY_VM" in machines else []
+        self._keep = mounts_to_keep(mountinfo) + hidden([*interpreter_paths(), *image])
         self._findings: list[Finding] = []
 
     def specs(self) -> list[dict[str, Any]]:
@@ -169,7 +179,10 @@ class Compiler:
             path = self._existing(file.source, file.place, node)
             environment |= _read_env_file(path) if path else {}
         ends = (end for link in self._topology.links for end in (link.a, link.b) if end.node == node.name)
-        return environment | {"CLAB_INTFS": str(len(list(ends)))} | dict(node.env)
+        environment |= {"CLAB_INTFS": str(len(list(ends)))}
+        if node.kind == "generic_vm":
+            environment |= {**self._machines, **({"QEMU_MEMORY": node.memory} if node.memory else {})}
+        return environment | dict(node.env)
 
 
 def _read_env_file(path: str) -> dict[str, str]:

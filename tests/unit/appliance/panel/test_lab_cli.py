@@ -49,7 +49,13 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     asked: list[str] = []
 
     def step(name: str) -> Callable[..., None]:
-        def call(path: Path, progress: Callable[[str], None], containers: Path | None = None) -> None:
+        def call(
+            path: Path,
+            progress: Callable[[str], None],
+            containers: Path | None = None,
+            machines: Path = lab_cli.MACHINES,
+        ) -> None:
+            assert machines == lab_cli.MACHINES
             asked.append(f"{name} {path}" + (f" of {containers}" if containers else ""))
             progress(f"{name} did 2001:db8:a:100::1 [x]")
 
@@ -148,7 +154,7 @@ def test_exec_passes_words_and_exit_status_on(monkeypatch: pytest.MonkeyPatch) -
 def test_an_error_of_the_runner_is_told_in_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
     """No traceback."""
 
-    def up(path: Path, progress: object, containers: object) -> None:
+    def up(path: Path, **_: object) -> None:
         raise OperatorError.of("only root can make namespaces", "run it with sudo")
 
     monkeypatch.setattr(runner, "up", up)
