@@ -1,5 +1,5 @@
 # The ways in. Every target sets up first what it needs; what is up to date is not done again.
-#   make setup   Debian packages, .venv, the client of gobgpd, BPF objects, the C form of routing.bgp.hot
+#   make setup   Debian packages, .venv, the client of gobgpd, BPF objects, what is there in C as well as in Python
 #   make lint    everything that judges the code without running it
 #   make test    all tests (needs root: they make namespaces), several at once; ARGS="-k words" picks some, WORKERS=0 in turn
 #   make test-fast   those that start no router and no zone: a minute
@@ -38,7 +38,8 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 MULTIARCH := $(shell uname -m)-linux-gnu
 PYTHON_HEADERS = $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')
-HOT_TESTS := $(addprefix tests/unit/routing/bgp/test_,nlri.py table.py scan.py encode.py hot.py)
+HOT_TESTS := $(addprefix tests/unit/routing/bgp/test_,nlri.py table.py scan.py encode.py hot.py) \
+	tests/unit/appliance/kernel/test_routecolumns.py
 BPF_HEADERS := $(wildcard appliance/kernel/bpf/*.h)
 BPF_OBJECTS := $(patsubst %.c,%.o,$(wildcard appliance/kernel/bpf/*.bpf.c bench/bpf/*.bpf.c))
 
@@ -100,7 +101,7 @@ lint-test-names:
 	$(BIN)/python tests/filename_matching.py
 
 lint-c:
-	clang -fsyntax-only -Wall -Wextra -Wshadow -Wconversion -Werror -isystem $(PYTHON_HEADERS) $(wildcard routing/bgp/*.c)
+	clang -fsyntax-only -Wall -Wextra -Wshadow -Wconversion -Werror -isystem $(PYTHON_HEADERS) $(wildcard routing/bgp/*.c appliance/kernel/*.c)
 
 # What up1 of the lab announces; made here so that containerlab finds it too.
 FEED := labs/az/up1/feed.conf
@@ -119,8 +120,8 @@ test-fast: setup compiled
 test-sanitized: setup
 	@$(BIN)/python hatch_build.py .setup/sanitized -g -fsanitize=address,undefined -fno-sanitize-recover
 	LD_PRELOAD=$$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
-		$(BIN)/python -c 'import sys, routing.bgp as b; b.__path__.insert(0, ".setup/sanitized"); import pytest; \
-		sys.exit(pytest.main(sys.argv[1:]))' $(HOT_TESTS) $(ARGS)
+		$(BIN)/python -c 'import sys, appliance.kernel as a, routing.bgp as b; import pytest; \
+		[one.__path__.insert(0, ".setup/sanitized") for one in (a, b)]; sys.exit(pytest.main(sys.argv[1:]))' $(HOT_TESTS) $(ARGS)
 
 COMMITS ?= 10000
 STEPS ?= 3000
@@ -182,6 +183,6 @@ image-test: setup compiled
 
 clean:
 	rm -rf .venv .setup/pip-tools .setup/sanitized dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
-	rm -f appliance/kernel/bpf/*.bpf.o bench/bpf/*.bpf.o routing/bgp/_hot*.so
+	rm -f appliance/kernel/bpf/*.bpf.o bench/bpf/*.bpf.o routing/bgp/_hot*.so appliance/kernel/_routecolumns*.so
 	find routing/engines/gobgp_api -mindepth 1 ! -name __init__.py -delete
 	find appliance routing services images tests tools bench -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,7 +1,7 @@
 """Changes of routes, sorted into buckets whose messages differ in nothing but the destination.
 
-Pure; called by `routetable`. This, and what becomes of the numbers, is all that a route costs beside the kernel's own
-work, so it goes by columns: what is said once for a bucket is not said again for each of its routes.
+Pure; called by `routetable`. What a route costs beside the kernel's own work is told by columns (`routecolumns`): what
+is said once for a bucket is not said again for each of its routes.
 """
 
 from __future__ import annotations
@@ -9,23 +9,20 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from itertools import repeat
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
+from appliance.kernel.routecolumns import Hops, RouteChange, Work, gather
 from appliance.kernel.rtnetlink import BITS, SCOPE_LINK, SCOPE_NOWHERE, SCOPE_UNIVERSE, Shape
-from appliance.model.facts import Hop, Route
+from appliance.model.facts import Route
 from appliance.model.marks import PROTO_BGP, PROTO_BOX
-from appliance.state.diff import Change
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Mapping
+    from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 METRICS: Final[Mapping[int, int]] = {PROTO_BOX: 512, PROTO_BGP: 2048}
 
-Hops = tuple[Hop, ...]
-Work = Literal["delete", "move", "put"]
-RouteChange = Change[Route]
-#: What is done, protocol, type and length of the prefix, id of the hops, MTU: all changes of a bucket have them.
-_Kind = tuple[Work, int, type, int, int, int | None]
+#: What is done, protocol, version and length of the prefix, id of the hops, MTU: all changes of a bucket have them.
+_Kind = tuple[Work, int, int, int, int, int | None]
 #: The groups that routes use now, by the number of their destination, for each protocol and IP version.
 Places = defaultdict[tuple[int, int], dict[int, int]]
 
@@ -35,18 +32,9 @@ def on_link(hops: Hops) -> bool:
     return all(hop.via is None for hop in hops)
 
 
-def numbered(version: int, length: int, addresses: Iterable[int]) -> list[int]:
-    """Number the prefixes of one length: a one and then their bits, so that no two prefixes of a family are the same.
-
-    A dictionary is quick with numbers that differ in their last bits; the last bits of network addresses are zeros.
-    """
-    one, rest = 1 << length, BITS[version] - length
-    return [one | address >> rest for address in addresses]
-
-
 @dataclass(slots=True)
 class Bucket:
-    """Changes of one kind, and their destinations: as addresses, and `numbered`.
+    """Changes of one kind, and the columns that follow from them, as `routecolumns` makes them.
 
     Routes are deleted, moved (nothing but their hops changes), or put there. `group` is what they use now, 0 if they are
     to be created.
@@ -60,7 +48,8 @@ class Bucket:
     mtu: int | None
     group: int = 0
     changes: list[RouteChange] = field(default_factory=list)
-    addresses: list[int] = field(default_factory=list)
+    facts: list[Route] = field(default_factory=list)
+    addresses: bytearray = field(default_factory=bytearray)
     numbers: list[int] = field(default_factory=list)
 
     @property
@@ -75,48 +64,45 @@ class Bucket:
             scope = SCOPE_NOWHERE
         return Shape(self.version, self.length, self.proto, METRICS[self.proto], group, self.mtu, scope)
 
+    def extend(
+        self, changes: Iterable[RouteChange], facts: Iterable[Route], addresses: bytearray, numbers: Iterable[int]
+    ) -> None:
+        """Take more changes of the kind."""
+        self.changes.extend(changes)
+        self.facts.extend(facts)
+        self.addresses += addresses
+        self.numbers.extend(numbers)
+
     def split(self, places: Mapping[int, int]) -> Iterable[Bucket]:
         """Return a bucket for each group that the routes use now."""
-        self.numbers = numbered(self.version, self.length, self.addresses)
+        if places.keys().isdisjoint(self.numbers):
+            return (self,)
         groups = [*map(places.get, self.numbers, repeat(0))]
         self.group = groups[0]
         if groups.count(self.group) == len(groups):
             return (self,)
         using: dict[int, Bucket] = {}
-        for group, change, address, number in zip(groups, self.changes, self.addresses, self.numbers, strict=True):
+        size = BITS[self.version] // 8
+        rows = zip(groups, self.changes, self.facts, self.numbers, strict=True)
+        for place, (group, change, fact, number) in enumerate(rows):
             if group not in using:
-                using[group] = replace(self, group=group, changes=[], addresses=[], numbers=[])
-            part = using[group]
-            part.changes.append(change)
-            part.addresses.append(address)
-            part.numbers.append(number)
+                using[group] = replace(self, group=group, changes=[], facts=[], addresses=bytearray(), numbers=[])
+            address = self.addresses[place * size : (place + 1) * size]
+            using[group].extend((change,), (fact,), address, (number,))
         return using.values()
 
 
-def sort(changes: Iterable[RouteChange], places: Places) -> list[Bucket]:
-    """Sort changes into buckets; what is to be deleted and is not there is left out.
-
-    Most changes are of the kind of the one before, so that is looked at first.
-    """
+def sort(changes: Sequence[RouteChange], places: Places) -> list[Bucket]:
+    """Sort changes into buckets; what is to be deleted and is not there is left out."""
     kinds: dict[_Kind, Bucket] = {}
     same = _Same()
-    latest: _Kind | None = None
-    bucket: Bucket | None = None
-    for change in changes:
-        old, new = change.old, change.new
-        route = new or old
-        assert route is not None  # noqa: S101 - a change has one side
-        hops, mtu = ((), None) if new is None else (new.hops, new.mtu)
-        work: Work = "delete" if new is None else "put" if old is None or old.mtu != mtu else "move"
-        network = route.destination
-        kind = (work, route.proto, type(network), network.prefixlen, id(hops), mtu)
-        if bucket is None or kind != latest:
-            latest, hops = kind, same.one(hops)
-            known = (*kind[:4], id(hops), mtu)
-            bucket = kinds.get(known) or Bucket(work, route.proto, network.version, kind[3], hops, mtu)
-            kinds[known] = bucket
-        bucket.changes.append(change)
-        bucket.addresses.append(int(network.network_address))
+    for work, proto, version, length, any_hops, mtu, some, facts, octets, numbers in gather(changes):
+        hops = same.one(any_hops)
+        kind = (work, proto, version, length, id(hops), mtu)
+        if kind in kinds:
+            kinds[kind].extend(some, facts, octets, numbers)
+        else:
+            kinds[kind] = Bucket(work, proto, version, length, hops, mtu, 0, some, facts, octets, numbers)
     split = [part for bucket in kinds.values() for part in bucket.split(places[bucket.proto, bucket.version])]
     return [bucket for bucket in split if bucket.group or bucket.work != "delete"]
 

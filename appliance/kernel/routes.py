@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from appliance.kernel.netlink import NETLINK_ROUTE, Netlink
 from appliance.kernel.port import Failure
-from appliance.kernel.routebuckets import RouteChange
+from appliance.kernel.routecolumns import RouteChange
 from appliance.kernel.routetable import RouteTable
 from appliance.kernel.routewatch import watch_routes
 from appliance.model.errors import KernelError

@@ -18,12 +18,14 @@ import errno
 from collections import Counter, defaultdict
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
+from itertools import repeat
 from typing import TYPE_CHECKING, Final
 
 from appliance.kernel.netlink import NETLINK_ROUTE, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Netlink
 from appliance.kernel.nexthops import Hops, NextHops
 from appliance.kernel.port import Failure
-from appliance.kernel.routebuckets import METRICS, Bucket, Places, RouteChange, on_link, sort
+from appliance.kernel.routebuckets import METRICS, Bucket, Places, on_link, sort
+from appliance.kernel.routecolumns import RouteChange
 from appliance.kernel.routewire import Batch, dump
 from appliance.kernel.rtnetlink import BITS, RTM_DELROUTE, RTM_NEWROUTE, RTN_UNSPEC, SCOPE_NOWHERE, Run, Shape
 from appliance.model.errors import KernelError
@@ -201,7 +203,7 @@ class RouteTable:
         batch = self._batch()
         for change in changes:
             for shape in self._strays.pop(change.fact.key, ()):
-                batch.add(RTM_DELROUTE, 0, shape, [change], [int(change.fact.destination.network_address)])
+                batch.add(RTM_DELROUTE, 0, shape, [change], change.fact.destination.network_address.packed)
         batch.flush()
 
     def _move(self, buckets: Iterable[Bucket]) -> list[Bucket]:
@@ -222,8 +224,7 @@ class RouteTable:
 
     def _keep(self, bucket: Bucket) -> None:
         """Keep facts that are now true."""
-        facts = [change.new for change in bucket.changes if change.new is not None]
-        self._facts[bucket.proto, bucket.version].update(zip(bucket.numbers, facts, strict=True))
+        self._facts[bucket.proto, bucket.version].update(zip(bucket.numbers, bucket.facts, strict=True))
 
     def _put(self, buckets: Iterable[Bucket], failures: list[Failure]) -> list[_Refusal]:
         """Create and replace routes; what cannot go all its ways is a failure, with some of them or none."""
@@ -242,7 +243,7 @@ class RouteTable:
             batch.add(RTM_NEWROUTE, flags, bucket.shape(group), bucket.changes, bucket.addresses)
             self._leave(bucket)
             self._users[group] += len(bucket.changes)
-            self._places[bucket.proto, bucket.version].update(dict.fromkeys(bucket.numbers, group))
+            self._places[bucket.proto, bucket.version].update(zip(bucket.numbers, repeat(group)))
             self._keep(bucket)
         batch.flush()
         return self._refusals(batch)

@@ -12,7 +12,16 @@ from array import array
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from appliance.kernel.netlink import NLM_F_DUMP, NLMSG_ERROR, Answer, Message, answer, messages, send
-from appliance.kernel.rtnetlink import RTM_GETROUTE, Run, Shape, ask_ack, dump_routes, pack_routes, unpack_routes
+from appliance.kernel.rtnetlink import (
+    BITS,
+    RTM_GETROUTE,
+    Run,
+    Shape,
+    ask_ack,
+    dump_routes,
+    pack_routes,
+    unpack_routes,
+)
 from appliance.model.errors import KernelError
 
 if TYPE_CHECKING:
@@ -63,24 +72,25 @@ class Batch(Generic[C]):
     def __init__(self, link: socket.socket) -> None:
         """Use a socket on which nothing else is under way."""
         self._link = link
-        self._packed: list[bytes] = []
+        self._packed: list[bytearray] = []
         #: What each message that waits carries out: changes, and which of them.
         self._waiting: list[tuple[Sequence[C], Sequence[int]]] = []
         self._count = 0
         self.refused: list[tuple[C, Answer]] = []
 
-    def add(self, kind: int, flags: int, shape: Shape, changes: Sequence[C], addresses: Sequence[int]) -> None:
+    def add(self, kind: int, flags: int, shape: Shape, changes: Sequence[C], addresses: bytes | bytearray) -> None:
         """Have a message of one shape for each address; `changes` are what they carry out, in the same order."""
         places: Sequence[int] = range(len(changes))
         if shape.version == 4 and len(changes) > BATCH:  # noqa: PLR2004 - the IP version; IPv6 likes order
-            places, addresses = scattered(places), scattered(addresses)
+            places, addresses = scattered(places), scattered(array("I", addresses)).tobytes()
+        size = BITS[shape.version] // 8
         start = 0
         while start < len(changes):
             end = start + BATCH - self._count
-            some = addresses[start:end]
-            self._packed.append(pack_routes(kind, flags, shape, some, self._start() + self._count))
+            octets = addresses[start * size : end * size]
+            self._packed.append(pack_routes(kind, flags, shape, octets, self._start() + self._count))
             self._waiting.append((changes, places[start:end]))
-            self._count += len(some)
+            self._count += len(octets) // size
             start = end
             if self._count >= BATCH:
                 self.flush()
@@ -90,8 +100,8 @@ class Batch(Generic[C]):
         if not self._waiting:
             return
         first, last = self._start(), self._start() + self._count - 1
-        self._packed[-1] = ask_ack(self._packed[-1])
-        self._link.sendall(b"".join(self._packed))
+        ask_ack(self._packed[-1])
+        self._link.sendmsg(self._packed)
         Batch._sequence = last + 1
         waiting, self._waiting, self._packed, self._count = self._waiting, [], [], 0
         done = False

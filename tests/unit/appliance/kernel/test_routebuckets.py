@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.kernel.routebuckets import Places, numbered, sort
+from appliance.kernel.routebuckets import Places, sort
+from appliance.kernel.routecolumns import number
 from appliance.kernel.rtnetlink import SCOPE_LINK, SCOPE_NOWHERE, SCOPE_UNIVERSE
-from appliance.model.facts import HOST, Hop, Network, Route
+from appliance.model.facts import HOST, Hop, Route
 from appliance.model.marks import PROTO_BGP, PROTO_BOX
 from appliance.state.diff import Change
 
 if TYPE_CHECKING:
-    from appliance.kernel.routebuckets import Hops, RouteChange
+    from appliance.kernel.routecolumns import Hops, RouteChange
 
 
 def hop(text: str) -> Hops:
@@ -33,7 +34,7 @@ def known(**groups: int) -> Places:
     """Have IPv4 routes of BGP: the last octet of 10.0.N.0/24 and its group."""
     places: Places = defaultdict(dict)
     for text, group in groups.items():
-        places[PROTO_BGP, 4].update(dict.fromkeys(numbered(4, 24, [(10 << 24) + (int(text[1:]) << 8)]), group))
+        places[PROTO_BGP, 4][number(IPv4Network(((10 << 24) + (int(text[1:]) << 8), 24)))] = group
     return places
 
 
@@ -49,19 +50,6 @@ networks = st.one_of(
         st.integers(0, 128),
     ),
 )
-
-
-@given(st.sets(networks))
-def test_no_two_prefixes_of_a_family_have_one_number(some: set[Network]) -> None:
-    """Not even if they begin alike and differ in their lengths."""
-    numbers = [(n.version, *numbered(n.version, n.prefixlen, [int(n.network_address)])) for n in some]
-    assert len(set(numbers)) == len(some)
-
-
-def test_the_numbers_of_neighbours_follow_each_other() -> None:
-    """A dictionary sees their last bits first."""
-    first, second = numbered(6, 48, [int(IPv6Address(f"2001:db8:{n}::")) for n in (4, 5)])
-    assert second == first + 1
 
 
 hops = st.lists(st.sampled_from([Hop("a0"), *hop("10.0.0.2"), *hop("fe80::2")]), min_size=1, max_size=2).map(tuple)
@@ -86,18 +74,15 @@ def test_every_change_is_in_the_one_bucket_that_says_what_it_says(some: list[Rou
     for change in some:
         network, proto = change.fact.destination, change.fact.proto
         if group := data.draw(st.integers(0, 2)):
-            (number,) = numbered(network.version, network.prefixlen, [int(network.network_address)])
-            places[proto, network.version][number] = group
+            places[proto, network.version][number(network)] = group
     found = []
     for bucket in sort(some, places):
-        for change, address, number in zip(bucket.changes, bucket.addresses, bucket.numbers, strict=True):
-            network, new, old = change.fact.destination, change.new, change.old
-            assert (bucket.version, bucket.length, address) == (
-                network.version,
-                network.prefixlen,
-                int(network.network_address),
-            )
-            assert places[change.fact.proto, network.version].get(number, 0) == bucket.group
+        assert bucket.addresses == b"".join(fact.destination.network_address.packed for fact in bucket.facts)
+        for change, fact, called in zip(bucket.changes, bucket.facts, bucket.numbers, strict=True):
+            network, new, old = fact.destination, change.new, change.old
+            assert (fact, called) == (change.fact, number(network))
+            assert (bucket.version, bucket.length) == (network.version, network.prefixlen)
+            assert places[fact.proto, network.version].get(called, 0) == bucket.group
             assert (bucket.hops, bucket.mtu) == (((), None) if new is None else (new.hops, new.mtu))
             moves = new is not None and old is not None and old.mtu == new.mtu
             assert bucket.work == ("delete" if new is None else "move" if moves else "put")
