@@ -41,6 +41,8 @@ Json = Annotated[bool, typer.Option("--json", help="JSON instead of tables.")]
 
 #: Seconds after which a lab that is not green counts as failed, and between two looks.
 WITHIN, PAUSE = 240.0, 1.0
+#: The same of a lab with virtual machines, which may be emulated on a machine that does much else.
+BOOTS_WITHIN = 1200.0
 
 
 def render(report: Report, title: str) -> Group:
@@ -112,7 +114,7 @@ def up(
     begun = time.monotonic()
     containers = oci if runtime is Runtime.PODMAN else None
     runner.up(path, progress=out.print, containers=containers, machines=vm)
-    report = converge(path)
+    report = converge(path, BOOTS_WITHIN) if runner.has_machines(path) else converge(path)
     out.print(f"{'every check is green' if report.green else 'NOT converged'} after {time.monotonic() - begun:.1f} s")
     if not report.green:
         raise typer.Exit(1)

@@ -176,6 +176,11 @@ def is_machine(path_or_name: str | Path, name: str) -> bool:
     return any(each.name == name and each.kind == "generic_vm" for each in _known(path_or_name))
 
 
+def has_machines(path_or_name: str | Path) -> bool:
+    """Tell whether a lab has virtual machines, which take their time."""
+    return any(each.kind == "generic_vm" for each in _known(path_or_name))
+
+
 def exec_in(path_or_name: str | Path, name: str, argv: Sequence[str]) -> int:
     """Run a command in a node, at our terminal if there is one; return its exit status."""
     if is_machine(path_or_name, name):
