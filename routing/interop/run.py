@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Event
 from typing import Final, Self
 
-from appliance.model.errors import EngineError
+from appliance.model.errors import OperatorError
 from routing.bgp.messages import encode_notification
 from routing.bgp.notify import ADMINISTRATIVE_SHUTDOWN, shutdown
 from routing.interop.cases import ALL, world
@@ -116,6 +116,16 @@ def _verdict(bench: _Bench, knobs: frozenset[Knob], case: Case) -> Verdict:
     return bench.play(case)
 
 
+def _perhaps_dead(verdict: Verdict, device: Device) -> Verdict:
+    """Say that the device has ended where that is why a connection did, whatever the case was about."""
+    deadline = time.monotonic() + _DEATH
+    while verdict.result in (Result.FAIL, Result.DIFFERS) and time.monotonic() < deadline:
+        if device.status is not None:
+            return Verdict(Result.FAIL, f"it ended with status {device.status}:\n{device.last_words}")
+        time.sleep(_TURN)
+    return verdict
+
+
 class _Bench:
     """The device, the witnesses and the stage, for as long as they last."""
 
@@ -135,10 +145,10 @@ class _Bench:
         self._end()
 
     def play(self, case: Case) -> Verdict:
-        """Play a case; an EngineError of the device is the end of all."""
+        """Play a case; a device that does not even start is the end of all."""
         try:
             device = self._ready()
-        except EngineError as error:
+        except OperatorError as error:
             if not self._lives:
                 raise
             return Verdict(Result.ERROR, str(error))
@@ -154,7 +164,7 @@ class _Bench:
         if self._device is not None:
             return self._device
         if self._lives >= _LIVES:
-            raise EngineError(f"{self._dut.name} had to be started {self._lives} times already")
+            raise OperatorError.of(f"{self._dut.name} had to be started {self._lives} times already")
         directory = Path(tempfile.mkdtemp(dir=self._directory))
         directory.parent.chmod(0o755)
         device = self._device = Device(self._dut.dialect, self._dut.command, directory)
@@ -164,7 +174,8 @@ class _Bench:
         if verdict.result is not Result.PASS:
             words = device.last_words
             self._end()
-            raise EngineError(f"{self._dut.name}: {verdict.seen}\n{words}")
+            hint = "these are its last lines; does the command work by hand, and does it listen on port 179?"
+            raise OperatorError.of(f"{self._dut.name}: {verdict.seen}\n{words}\n", hint)
         self._lives += 1
         return device
 
@@ -180,18 +191,8 @@ class _Bench:
             if self._stop.is_set():
                 raise _InterruptedError
             self._stage.turn(speakers.values(), _TURN)
-        return self._perhaps_dead(verdict, device)
-
-    def _perhaps_dead(self, verdict: Verdict, device: Device) -> Verdict:
-        """Say that the device has ended where that is why sessions did."""
-        deadline = time.monotonic() + _DEATH
-        while verdict.result is Result.FAIL and any(w.ended for w in self._witnesses.values()):
-            if device.status is not None:
-                return Verdict(Result.FAIL, f"it ended with status {device.status}:\n{device.last_words}")
-            if time.monotonic() > deadline:
-                break
-            time.sleep(_TURN)
-        return verdict
+        wordless = any(speaker.ended and speaker.notified is None for speaker in speakers.values())
+        return _perhaps_dead(verdict, device) if wordless and not stopped else verdict
 
     def _left(self, cast: Iterable[Speaker], device: Device) -> bool:
         """Let everybody but the witnesses go; tell whether all is as it was before the case."""

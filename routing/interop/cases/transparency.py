@@ -44,7 +44,7 @@ CASES: Final = (
     _kept(
         "third-party-next-hop",
         "RFC 7947 2.2.1",
-        "so is the NEXT_HOP of a third party",
+        "the NEXT_HOP of a third party is passed on unmodified",
         Update((P,), hop=THIRD[Family.IPV4]),
         Code.NEXT_HOP,
         level=Level.MUST,
@@ -55,7 +55,7 @@ CASES: Final = (
     _kept(
         "long-as-path",
         "RFC 7947 2.2.2.1",
-        "nor where it has 300 numbers of four octets",
+        "an AS_PATH of 300 numbers of four octets is passed on as it is",
         Update((P,), beyond=tuple(range(4200001000, 4200001299))),
         Code.AS_PATH,
     ),
@@ -69,7 +69,7 @@ CASES: Final = (
     _kept(
         "med-zero",
         "RFC 7947 2.2.3",
-        "so is one of 0",
+        "a MULTI_EXIT_DISC of 0 is passed on",
         _with(attribute(Code.MULTI_EXIT_DISC, "00000000")),
         Code.MULTI_EXIT_DISC,
     ),
@@ -99,7 +99,7 @@ CASES: Final = (
     _kept(
         "many-communities",
         "RFC 7947 2.2.4",
-        "so are two hundred",
+        "two hundred communities are kept",
         _with(attribute(Code.COMMUNITIES, b"".join((0xFDE80000 + n).to_bytes(4, "big") for n in range(200)))),
         Code.COMMUNITIES,
     ),
@@ -113,7 +113,7 @@ CASES: Final = (
     _kept(
         "non-transitive-communities",
         "RFC 7947 2.2.4",
-        "so are extended communities that are not transitive",
+        "extended communities that are not transitive are kept",
         _with(attribute(Code.EXTENDED_COMMUNITIES, "4002fde800000001")),
         Code.EXTENDED_COMMUNITIES,
     ),

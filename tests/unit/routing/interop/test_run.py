@@ -6,7 +6,7 @@ from threading import Event
 
 import pytest
 
-from appliance.model.errors import EngineError, OperatorError
+from appliance.model.errors import OperatorError
 from routing.interop.cases import ALL, chosen
 from routing.interop.dialects import DIALECTS
 from routing.interop.dialects.dialect import Dialect
@@ -50,7 +50,7 @@ def test_a_device_that_dies_fails_the_case_and_is_started_again() -> None:
 
 def test_a_device_that_does_not_start_is_told_with_its_last_words() -> None:
     """There is nothing to judge."""
-    with pytest.raises(EngineError, match=r"status 7(?s:.)*no such option"):
+    with pytest.raises(OperatorError, match=r"status 7(?s:.)*no such option"):
         run(dut(command="sh -c 'echo no such option; exit 7'"), chosen(["sessions/open"]))
     with pytest.raises(OperatorError, match="not there"):
         run(dut(command="no-such-router"), chosen(["sessions/open"]))
@@ -63,7 +63,7 @@ def test_one_that_cannot_be_asked_ends_the_others() -> None:
     def play(one: Dut, stop: Event) -> list[Row]:
         return run(one, ALL, stop=stop)
 
-    with pytest.raises(EngineError, match="status 1"):
+    with pytest.raises(OperatorError, match="status 1"):
         run_all(duts, play, 2)
 
 
