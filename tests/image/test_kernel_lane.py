@@ -1,31 +1,30 @@
 """The tests of the kernel's ports, and those that only the image's kernel can pass, inside a machine that boots it.
 
 Without EDGEWAY_IMAGE=all each port by a part of its tests, and of the walks through its states each so-many-th. Every test
-inside is a subtest here. EDGEWAY_IMAGE_DIR names another image than the one that `make image` makes.
+inside is a subtest here.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
-from tests.support.lane import EVERYTHING, IMAGE, Report, Suite, pack, run
+from tests.support.lane import EVERYTHING, Report, Suite, pack, run
 
-pytestmark = [
-    pytest.mark.image,
-    pytest.mark.timeout(7200),
-    pytest.mark.skipif(not EVERYTHING and not (IMAGE / "root.squashfs").exists(), reason="no image: make image"),
-]
+pytestmark = [pytest.mark.image, pytest.mark.timeout(7200)]
 
 #: Of an emulated machine among others that are busy: it says what it told before.
 PATIENCE = 5000.0
 EVERY_FILE = ["tests/kernel_lane", "tests/contract", "--lane-everything"]
-#: One file for each port, and each that speaks to the kernel in a way of its own.
-FILES = ["tests/kernel_lane"]
+#: A file for each way of speaking to the kernel, without those that take minutes there.
+PORTS = (
+    "compose conntrack kernel libbpf libnftables links namespaces neighbours nexthops nft_records route_lookup steers "
+    "sysctls wires"
+).split()
+FILES = ["tests/kernel_lane", *(f"tests/contract/test_{port}.py" for port in PORTS)]
 #: What there is to run is counted here: an empty machine passes nothing.
 FLOOR = 1000 if EVERYTHING else 100
 
@@ -39,12 +38,10 @@ class Lane:
 
 
 @pytest.fixture(scope="module")
-def lane(tmp_path_factory: pytest.TempPathFactory) -> Lane:
+def lane(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Lane:
     """Run all of it in one machine."""
-    if EVERYTHING and "EDGEWAY_IMAGE_DIR" not in os.environ:
-        subprocess.run(["make", "image"], cwd=IMAGE.parents[1], check=True)
     suite = pack(tmp_path_factory.mktemp("lane"), EVERY_FILE if EVERYTHING else FILES)
-    return Lane(suite, run(IMAGE, suite, within=PATIENCE))
+    return Lane(suite, run(image, suite, within=PATIENCE))
 
 
 def test_everything_that_was_carried_in_ran_on_the_kernel_of_the_image(

@@ -12,7 +12,6 @@ The machine boots once for each engine; each test begins at the moment when it s
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import pytest
 
 from routing.bgp.values import Attributes, Family, Network, Origin, Segment, SegmentType
 from tests.support.lan import Lan
-from tests.support.lane import EVERYTHING, IMAGE, back, keep, moments, quietly
+from tests.support.lane import EVERYTHING, back, keep, moments, quietly
 from tests.support.routers.bird import Bird
 from tests.support.routers.common import Link, Route
 from tests.support.vm import Direct, Drive, Machine, Nic
@@ -104,19 +103,19 @@ def arrive(bird: Bird, link: Link, count: int) -> None:
 @pytest.fixture(scope="module")
 def lan() -> Iterator[Lan]:
     """Have the network of an exchange."""
-    if not (IMAGE / "root.squashfs").exists():
-        subprocess.run(["make", "image"], cwd=IMAGE.parents[1], check=True)
     with Lan("one", "two", rs=101) as made:
         yield made
 
 
 @pytest.fixture(scope="module", params=["native", "gobgp", "exabgp"])
-def booted(request: pytest.FixtureRequest, lan: Lan, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def booted(
+    request: pytest.FixtureRequest, image: Path, lan: Lan, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
     """Start the box once for each engine, and keep the moment."""
     directory = tmp_path_factory.mktemp("rs")
-    drives = [Drive(IMAGE / "root.squashfs", readonly=True), seed(directory, request.param), moments(directory)]
+    drives = [Drive(image / "root.squashfs", readonly=True), seed(directory, request.param), moments(directory)]
     nics = [Nic("tap0", "52:54:00:00:06:01"), Nic("tap1", "52:54:00:00:06:02")]
-    with Machine(f"rs-{request.param}", Direct(IMAGE), drives, nics, lan.namespace("br")) as machine:
+    with Machine(f"rs-{request.param}", Direct(image), drives, nics, lan.namespace("br")) as machine:
         quietly(lan.inside("br", "ip", "link", "set", "tap0", "master", "br0", "up"))
         machine.expect(r"edgeway: READY node=rs1 slot=- version=\S+ up=", within=BOOT)
         keep(machine, "ready")

@@ -23,8 +23,6 @@ from typing import Any
 from tests.support.vm import Direct, Drive, Machine
 
 ROOT = Path(__file__).resolve().parents[2]
-#: What `make image` makes, or another.
-IMAGE = Path(os.environ.get("EDGEWAY_IMAGE_DIR") or ROOT / "build/image")
 #: `make image-test` wants everything.
 EVERYTHING = os.environ.get("EDGEWAY_IMAGE") == "all"
 TREE = ("appliance", "labs", "routing", "services", "tests")
