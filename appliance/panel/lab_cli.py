@@ -42,7 +42,7 @@ Json = Annotated[bool, typer.Option("--json", help="JSON instead of tables.")]
 #: Seconds after which a lab that is not green counts as failed, and between two looks.
 WITHIN, PAUSE = 240.0, 1.0
 #: The same of a lab with virtual machines, which may be emulated on a machine that does much else.
-BOOTS_WITHIN = 1200.0
+BOOTS_WITHIN, BOOT_PAUSE = 1200.0, 5.0
 
 
 def render(report: Report, title: str) -> Group:
@@ -79,7 +79,7 @@ def look(path: Path) -> Report:
     return observe(path)
 
 
-def converge(path: Path, within: float = WITHIN) -> Report:
+def converge(path: Path, within: float = WITHIN, pause: float = PAUSE) -> Report:
     """Look until everything is green or time is up; with a terminal, show it live."""
     from rich.live import Live  # noqa: PLC0415 - for this and `watch` only
 
@@ -88,13 +88,13 @@ def converge(path: Path, within: float = WITHIN) -> Report:
     report = look(path)
     if not out.is_terminal:
         while not report.green and time.monotonic() - begun < within:
-            time.sleep(PAUSE)
+            time.sleep(pause)
             report = look(path)
         out.print(render(report, _title(path, begun, report)))
         return report
     with Live(render(report, _title(path, begun, report)), console=out, auto_refresh=False) as live:
         while not report.green and time.monotonic() - begun < within:
-            time.sleep(PAUSE)
+            time.sleep(pause)
             report = look(path)
             live.update(render(report, _title(path, begun, report)), refresh=True)
     return report
@@ -114,7 +114,7 @@ def up(
     begun = time.monotonic()
     containers = oci if runtime is Runtime.PODMAN else None
     runner.up(path, progress=out.print, containers=containers, machines=vm)
-    report = converge(path, BOOTS_WITHIN) if runner.has_machines(path) else converge(path)
+    report = converge(path, BOOTS_WITHIN, BOOT_PAUSE) if runner.has_machines(path) else converge(path)
     out.print(f"{'every check is green' if report.green else 'NOT converged'} after {time.monotonic() - begun:.1f} s")
     if not report.green:
         raise typer.Exit(1)

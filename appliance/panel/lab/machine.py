@@ -30,7 +30,7 @@ from appliance.panel.lab.machine_parts import PLACE
 #: How the machine is, in the place and the words of vrnetlab.
 HEALTH: Final = Path("/health")
 INTENT: Final = Path("/config/startup-config.cfg")
-LINKS_WITHIN, POWER_OFF_WITHIN, PAUSE = 60.0, 20.0, 0.1
+LINKS_WITHIN, POWER_OFF_WITHIN, PAUSE, AGAIN = 60.0, 20.0, 0.1, 2.0
 
 
 def wait_for_links(count: int, within: float = LINKS_WITHIN) -> list[str]:
@@ -90,21 +90,13 @@ def relay_console(machine: subprocess.Popen[bytes], ready: threading.Event) -> N
 
 
 def serve_api(ready: threading.Event) -> None:
-    """Offer the machine's daemon where daemons of other nodes are found: each connection is one to its socket."""
-    ready.wait()  # before that nobody answers, and whoever asks is told at once
+    """Offer the machine's daemon where daemons of other nodes are found, from when the machine is ready."""
+    ready.wait()
     SOCKET.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    SOCKET.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(SOCKET))
-        SOCKET.chmod(0o600)
-        listening.listen(16)
-        while True:
-            connection, _ = listening.accept()
-            with connection:
-                relay = parts.remote(["python3", "-IS", "-c", parts.RELAY, str(SOCKET)])
-                subprocess.Popen(
-                    relay, stdin=connection.fileno(), stdout=connection.fileno(), stderr=subprocess.DEVNULL
-                )
+    while True:
+        with subprocess.Popen(parts.door(SOCKET), stdin=subprocess.PIPE) as session:
+            session.wait()
+        time.sleep(AGAIN)  # the machine starts anew, perhaps
 
 
 def power_off() -> None:

@@ -29,19 +29,39 @@ _PROBED: Final = b"Kernel panic"
 _CONTROL: Final = re.compile(r"\x1b\[[0-9;?=]*[A-Za-z]|\x1b[()][A-Z0-9]|\x1b[=>78cM]|[\r\x00]")
 _SIZES: Final = {"": 1, "b": 1 / 1048576, "k": 1 / 1024, "m": 1, "g": 1024}
 DEFAULT_MEMORY: Final = 512
-#: Joins its own input and output to a socket: what runs in the machine for each request to its daemon.
+#: A socket in the machine that the lab's user may use, and what joins it to the daemon's, which only root may. It runs
+#: once, in the session that forwards the socket, and ends with that: a program for each request would be felt.
+DOOR: Final = "/run/edgeway-lab.sock"
 RELAY: Final = """\
-import os, socket, sys
-peer = socket.socket(socket.AF_UNIX)
-peer.connect(sys.argv[1])
-if not os.fork():
-    while octets := os.read(0, 65536):
-        peer.sendall(octets)
-    peer.shutdown(socket.SHUT_WR)
-    os._exit(0)
-while octets := peer.recv(65536):
-    while octets:
-        octets = octets[os.write(1, octets):]
+import os, socket, sys, threading
+def pump(here, there):
+    try:
+        while octets := here.recv(65536):
+            there.sendall(octets)
+        there.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
+def serve(client):
+    daemon = socket.socket(socket.AF_UNIX)
+    with client, daemon:
+        try:
+            daemon.connect(sys.argv[1])
+        except OSError:
+            return
+        back = threading.Thread(target=pump, args=(client, daemon), daemon=True)
+        back.start()
+        pump(daemon, client)
+def accept():
+    while True:
+        threading.Thread(target=serve, args=door.accept()[:1], daemon=True).start()
+door = socket.socket(socket.AF_UNIX)
+if os.path.exists(sys.argv[2]):
+    os.unlink(sys.argv[2])
+door.bind(sys.argv[2])
+os.chmod(sys.argv[2], 0o666)
+door.listen(16)
+threading.Thread(target=accept, daemon=True).start()
+sys.stdin.read()
 """
 
 
@@ -145,6 +165,24 @@ def remote(argv: Sequence[str], *, terminal: bool = False, place: Path = PLACE) 
     """Return the command line that runs a command as root in the machine, from its node."""
     tty = ["-t"] if terminal else ["-T"]
     return ["ssh", "-F", f"{place}/ssh_config", *tty, "box", shlex.join(["sudo", "-n", "--", *argv])]
+
+
+def door(api: Path, place: Path = PLACE) -> list[str]:
+    """Return the command line that offers the machine's daemon at `api` in its node for as long as it runs."""
+    inside = shlex.join(["sudo", "-n", "--", "python3", "-IS", "-c", RELAY, str(api), DOOR])
+    alone = ["-o", "ControlMaster=no", "-o", "ControlPath=none", "-o", "StreamLocalBindUnlink=yes"]
+    return [
+        "ssh",
+        "-F",
+        f"{place}/ssh_config",
+        *alone,
+        "-o",
+        "ExitOnForwardFailure=yes",
+        "-L",
+        f"{api}:{DOOR}",
+        "box",
+        inside,
+    ]
 
 
 def plain(octets: bytes) -> str:

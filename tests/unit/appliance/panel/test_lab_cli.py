@@ -120,7 +120,7 @@ def test_up_of_a_lab_that_does_not_converge_fails_in_the_end(
     seen: list[Report], ran: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And shows where it stands; the lab is left up to look at."""
-    monkeypatch.setattr(lab_cli.converge, "__defaults__", (0.0,))
+    monkeypatch.setattr(lab_cli.converge, "__defaults__", (0.0, 0.0))
     seen.append(RED)
     done = edgeway("up", TOPOLOGY)
     assert done.exit_code == 1

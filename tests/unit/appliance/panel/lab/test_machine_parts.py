@@ -14,6 +14,7 @@ from appliance.box.seed import judge
 from appliance.model.errors import OperatorError
 from appliance.panel.lab import machine_parts as parts
 from tests.support.seeds import KEY
+from tests.support.waiting import eventually
 
 ENVIRONMENT = {"EDGEWAY_VM": "/image", "EDGEWAY_ACCEL": "tcg"}
 PLACE = Path("/run/machine")
@@ -96,27 +97,40 @@ def test_a_line_of_the_console_is_text() -> None:
     assert parts.READY.search(line)
 
 
-def test_the_relay_joins_its_input_and_output_to_a_socket(tmp_path: Path) -> None:
-    """What is asked goes there whole, and what is answered comes back whole."""
-    place = tmp_path / "socket"
+def test_the_relay_joins_one_socket_to_another(tmp_path: Path) -> None:
+    """What is asked goes there whole, what is answered comes back whole, many times; it ends with its session."""
+    api, door = tmp_path / "api", tmp_path / "door"
     with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(place))
-        listening.listen(1)
+        listening.bind(str(api))
+        listening.listen(4)
 
         def answer() -> None:
-            peer, _ = listening.accept()
-            with peer:
-                asked = b"".join(iter(lambda: peer.recv(65536), b""))
-                peer.sendall(asked[::-1])
+            for _ in range(2):
+                peer, _ = listening.accept()
+                with peer:
+                    asked = b"".join(iter(lambda peer=peer: peer.recv(65536), b""))  # type: ignore[misc]
+                    peer.sendall(asked[::-1])
 
-        thread = threading.Thread(target=answer)
-        thread.start()
-        asked = bytes(range(256)) * 2000
-        done = subprocess.run(
-            [sys.executable, "-IS", "-c", parts.RELAY, place], input=asked, capture_output=True, check=True, timeout=60
-        )
-        thread.join()
-    assert done.stdout == asked[::-1]
+        threading.Thread(target=answer, daemon=True).start()
+        command = [sys.executable, "-IS", "-c", parts.RELAY, str(api), str(door)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE) as relay:
+            eventually(door.exists, what="the relay listens")
+            for asked in (b"x", bytes(range(256)) * 2000):
+                with socket.socket(socket.AF_UNIX) as client:
+                    eventually(lambda client=client: client.connect(str(door)) is None, what="it accepts")  # type: ignore[misc]
+                    client.sendall(asked)
+                    client.shutdown(socket.SHUT_WR)
+                    assert b"".join(iter(lambda client=client: client.recv(65536), b"")) == asked[::-1]  # type: ignore[misc]
+            assert relay.stdin is not None
+            relay.stdin.close()
+            assert relay.wait(timeout=30) == 0
+
+
+def test_the_daemon_of_a_machine_is_offered_in_its_node() -> None:
+    """One session, which a machine that starts anew ends."""
+    words = parts.door(Path("/run/edgeway/api.sock"))
+    assert words[words.index("-L") + 1] == f"/run/edgeway/api.sock:{parts.DOOR}"
+    assert "ExitOnForwardFailure=yes" in words
 
 
 def test_kvm_without_a_device_does_not_work(tmp_path: Path) -> None:
