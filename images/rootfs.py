@@ -121,5 +121,5 @@ def settle(tree: Path, date: int) -> None:
 
 def make_squashfs(file: Path, tree: Path, date: int) -> None:
     """Pack the tree; zstd because it unpacks fastest of those that pack well."""
-    words = ("-comp", "zstd", "-noappend", "-no-progress", "-quiet", "-no-exports", "-e", "boot")
+    words = ("-comp", "zstd", "-noappend", "-no-progress", "-quiet", "-no-exports")
     run("mksquashfs", tree, file, *words, environ={"SOURCE_DATE_EPOCH": str(date)})
