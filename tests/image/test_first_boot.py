@@ -216,7 +216,7 @@ def test_a_wrong_seed_changes_nothing_and_says_everything(site: Site) -> None:
     )
     with site.boot(wrong) as machine:
         machine.expect(r"network-config:1:1: error: version: must be 2", within=BOOT)
-        for place in ("user-data:2:1", "user-data:3:1", r"user-data:4:22.*no node r9"):
+        for place in ("user-data:2:1", "user-data:3:1", r"user-data:4:21.*no node r9"):
             machine.expect(place, within=ANSWER)
         machine.expect("4 errors; nothing was changed", within=ANSWER)
         assert ready(machine) == "r1"
