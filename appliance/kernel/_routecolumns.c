@@ -40,7 +40,7 @@ enum { WORK, PROTO, TYPE, LENGTH, HOPS, MTU, KIND, CHANGE = KIND, OLD, NEW, NETW
 enum { CHANGES = 6, FACTS, ADDRESSES, NUMBERS, ROW };
 
 struct latest {
-    PyObject *kind[KIND], *row; /* borrowed: the row, and the key that it has, are kept by the dictionary */
+    PyObject *kind[KIND], *row; /* borrowed, and kept: the row by the dictionary, the rest by the facts in it */
     int version, length;
 };
 
