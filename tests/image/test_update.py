@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.skipif(os.environ.get("EDGEWAY_IMAGE") != "all", reason="takes a quarter of an hour: make image-test"),
 ]
 
-IMAGE, ROOT = BUILD / "image", BUILD / "cache/root"
+ROOT = BUILD / "cache/root"
 BOOT, SHELL = 300.0, 120.0
 CUTS, SEED = int(os.environ.get("EDGEWAY_CUTS", "20")), int(os.environ.get("EDGEWAY_SEED", "1"))
 NIC = ("-nic", "user,model=virtio-net-pci,restrict=on")
@@ -56,7 +56,7 @@ class Box:
 
     def copy(self, name: str) -> Box:
         """Return a box of its own with the same contents."""
-        disk = self.disk.with_name(name)
+        disk = self.bundles.with_name(name)
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", self.disk, disk], check=True)
         return Box(disk, self.bundles)
 
@@ -122,7 +122,7 @@ def seed_volume(file: Path) -> None:
         subprocess.run(["mcopy", "-i", file, "-", f"::{name}"], check=True, input=text.encode())
 
 
-def bundles_volume(file: Path) -> None:
+def bundles_volume(file: Path, image: Path) -> None:
     """Write a file system with a good bundle, one whose root is empty, and one whose daemon does not start."""
     directory = file.with_suffix(".d")
     directory.mkdir()
@@ -133,7 +133,7 @@ def bundles_volume(file: Path) -> None:
         subprocess.run(["mksquashfs", source, directory / f"{name}.img", *squash, *words], check=True)
     contents = file.with_suffix(".c")
     contents.mkdir()
-    make_bundle(contents / "good.raucb", kernel, IMAGE / "root.squashfs", "9.0.0", pair)
+    make_bundle(contents / "good.raucb", kernel, image / "root.squashfs", "9.0.0", pair)
     for name in ("empty", "broken"):
         make_bundle(contents / f"{name}.raucb", kernel, directory / f"{name}.img", f"9.0.0-{name}", pair)
     size = sum(path.stat().st_size for path in contents.iterdir()) // (1 << 20) * 5 // 4 + 32
@@ -141,14 +141,13 @@ def bundles_volume(file: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+def box(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     """Give a box that was set up and shut down in order."""
-    subprocess.run(["make", "image"], cwd=BUILD.parent, check=True)
     # Hundreds of megabytes: not kept for three runs as pytest does.
     directory = tmp_path_factory.mktemp("update")
-    made = Box(IMAGE / "disk.qcow2", directory / "bundles").copy(str(directory / "first.qcow2"))
+    made = Box(image / "disk.qcow2", directory / "bundles").copy("first.qcow2")
     try:
-        bundles_volume(made.bundles)
+        bundles_volume(made.bundles, image)
         seed_volume(directory / "seed")
         with made.boot(Drive(directory / "seed", readonly=True)) as machine:
             assert ready(machine) == ("r1", "a")
@@ -231,7 +230,7 @@ def test_the_power_may_go_at_any_moment_of_an_update(box: Box, record_property: 
         node, slot = _cut_once(box, f"cut{number}.qcow2", moment)
         assert node == "r1", f"cut {number}, {moment:.1f} s of {whole:.0f}: slot {slot} without its intent"
         came.append(slot)
-        box.disk.with_name(f"cut{number}.qcow2").unlink()
+        box.bundles.with_name(f"cut{number}.qcow2").unlink()
     record_property(
         "measured", f"power cuts: {CUTS}, started again from a {came.count('a')} times, b {came.count('b')}"
     )
