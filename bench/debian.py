@@ -13,6 +13,7 @@ from pathlib import Path
 from images import disk, place
 from images.packages import Apt, publish, sources, stanzas
 from images.recipe import ARCHITECTURE, SUITE
+from images.rootfs import MERGED
 from images.steps import Built, run, step
 
 #: Of Debian's generic cloud image, what starts something or is read while it starts.
@@ -26,7 +27,6 @@ PACKAGES = (
     "udev",
     "dbus",
     "cloud-init",
-    "cloud-initramfs-growroot",
     "cloud-guest-utils",
     "netplan.io",
     "openssh-server",
@@ -79,7 +79,7 @@ def _archive(cache: Path, here: Path) -> Built:
 def _tree(tree: Path, index: Built) -> None:
     names = ",".join(each["Package"] for each in stanzas(index.output.read_text()))
     words = ["--quiet", "--mode=root", "--variant=essential", "--format=directory", f"--architectures={ARCHITECTURE}"]
-    words += [f"--include={names}", "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr", "--dpkgopt=force-unsafe-io"]
+    words += [f"--include={names}", f"--setup-hook={MERGED}", "--dpkgopt=force-unsafe-io"]
     archive = index.output.parent / "archive"
     run("mmdebstrap", *words, SUITE, tree, f"deb [trusted=yes] copy:{archive.resolve()} ./")
     (tree / "etc/fstab").write_text(

@@ -15,12 +15,13 @@ from pathlib import Path
 from images import recipe
 from images.steps import remove, run
 
-_MERGED = 'for name in bin sbin lib lib64; do mkdir -p "$1/usr/$name"; ln -s "usr/$name" "$1/$name"; done'
+#: A hook of mmdebstrap: programs are in /usr before the first package is unpacked.
+MERGED = 'for name in bin sbin lib lib64; do mkdir -p "$1/usr/$name"; ln -s "usr/$name" "$1/$name"; done'
 
 
 def make_base(tree: Path, archive: Path, names: Sequence[str], date: int) -> None:
     """Install the packages into a new tree."""
-    words: list[str | Path] = ["mmdebstrap", "--quiet", "--mode=root", "--variant=essential", f"--setup-hook={_MERGED}"]
+    words: list[str | Path] = ["mmdebstrap", "--quiet", "--mode=root", "--variant=essential", f"--setup-hook={MERGED}"]
     words += [f"--include={','.join(names)}", f"--architectures={recipe.ARCHITECTURE}", "--format=directory"]
     words += [f"--dpkgopt=path-exclude={pattern}" for pattern in recipe.EXCLUDED]
     words += [f"--dpkgopt=path-include={pattern}" for pattern in recipe.INCLUDED]
