@@ -172,7 +172,7 @@ class Shell:
 
 def _program(words: Sequence[str]) -> int:
     """Run another program on this terminal."""
-    return os.waitstatus_to_exitcode(os.waitpid(os.posix_spawnp(words[0], words, os.environ), 0)[1])
+    return os.waitstatus_to_exitcode(os.waitpid(os.posix_spawnp(words[0], [*words], os.environ), 0)[1])
 
 
 def may_become_root(groups: Iterable[int], operators: int | None, user: int) -> bool:
