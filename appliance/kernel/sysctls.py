@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 _ROOT: Final = Path("/proc/sys")
 #: net.FAMILY.(conf|neigh).DEVICE.NAME: a missing file there means a missing device.
 _DEVICE_PARTS: Final = 5
+#: Below this a missing file means that br_netfilter is not loaded: then nothing is shown to netfilter, as with "0".
+_BRIDGED: Final = "net.bridge."
+_OFF: Final = "0"
 
 
 def path(name: str) -> Path:
@@ -86,6 +89,8 @@ class SysctlsPort:
         """Read one value, here in its namespace; None if there is no such file."""
         try:
             value = path(name).read_text().rstrip("\n")
+        except FileNotFoundError:
+            return Sysctl(ns, name, _OFF) if name.startswith(_BRIDGED) else None
         except OSError:
             return None
         wanted = self._wanted[ns, name]
@@ -105,6 +110,8 @@ class SysctlsPort:
             try:
                 path(fact.name).write_text(fact.value)
             except FileNotFoundError as error:
+                if fact.name.startswith(_BRIDGED) and fact.value == _OFF:
+                    return
                 of_device = len(fact.name.split(".")) == _DEVICE_PARTS
                 raise KernelError("sysctl", what, errno.ENODEV if of_device else errno.ENOENT) from error
             except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 from appliance.kernel.sysctls import SysctlsPort, path, same
@@ -77,6 +78,17 @@ def test_a_name_that_does_not_exist_is_a_failure_for_good(world: World) -> None:
     """The kernel lacks it: trying again does not help."""
     (failure,) = reach(RealBox(world).port("sysctls"), [Sysctl(HOST, "net.ipv4.no_such_thing", "1")])
     assert not failure.error.retry
+
+
+def test_a_bridge_that_shows_nothing_to_netfilter_is_as_if_told_not_to(world: World) -> None:
+    """Without br_netfilter there is no such file, and nothing to turn off; turning it on is refused."""
+    port = RealBox(world).port("sysctls")
+    off, on = (Sysctl(HOST, "net.bridge.bridge-nf-no-such-thing", value) for value in "01")
+    assert reach(port, [off]) == ()
+    assert port.read() == {off}
+    (failure,) = reach(port, [on])
+    assert failure.error.errno == errno.ENOENT
+    assert port.read() == {off}
 
 
 def test_a_slash_stands_for_a_dot_in_a_device_name() -> None:
