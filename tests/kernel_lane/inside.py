@@ -1,7 +1,7 @@
 """A plugin of pytest inside the machine: chooses what is worth its time there, and tells each outcome as it happens.
 
 Everything is emulated there, ten to twenty times slower. What runs in memory only says nothing about a kernel; of walks
-through every state of a port each so-many-th is taken, or all with `EDGEWAY_IMAGE=all`. Outcomes are lines of JSON,
+through every state of a port each so-many-th is taken (`--lane-each`). Outcomes are lines of JSON,
 written to what `EDGEWAY_LANE` names: a port of the machine inside; a file where `tests.support.lane` finds out what there
 is to run. Whatever runs was chosen by this file, on either side.
 """
@@ -20,12 +20,11 @@ from hypothesis import is_hypothesis_test
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Of walks through the states of a port, each so-many-th.
-EACH: Final = 12
+#: What walks through the states of a port.
 WALKS: Final = ("_depend_on_the_state_and_not_on_the_path", "_depends_on_the_state_and_not_on_the_path")
 
 
-def chosen(items: Sequence[pytest.Item], *, everything: bool) -> list[pytest.Item]:
+def chosen(items: Sequence[pytest.Item], each: int) -> list[pytest.Item]:
     """Return what runs inside, in order."""
     seen: Counter[str] = Counter()
     kept = []
@@ -37,9 +36,10 @@ def chosen(items: Sequence[pytest.Item], *, everything: bool) -> list[pytest.Ite
         if is_hypothesis_test(getattr(item, "obj", None)):
             continue
         name = getattr(item, "originalname", item.name)
-        if name.endswith(WALKS) and not everything:
-            seen[item.nodeid.partition("[")[0]] += 1
-            if seen[item.nodeid.partition("[")[0]] % EACH != 1:
+        if name.endswith(WALKS):
+            walk = item.nodeid.partition("[")[0]
+            seen[walk] += 1
+            if (seen[walk] - 1) % each:
                 continue
         kept.append(item)
     return kept
@@ -54,7 +54,7 @@ def tell(**what: Any) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Choose."""
-    kept = chosen(items, everything=config.getoption("lane_everything"))
+    kept = chosen(items, config.getoption("lane_each"))
     ids = {id(item) for item in kept}
     config.hook.pytest_deselected(items=[item for item in items if id(item) not in ids])
     items[:] = kept
@@ -62,7 +62,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the words say how much."""
-    parser.addoption("--lane-everything", action="store_true", help="each walk, not each so-many-th")
+    parser.addoption("--lane-each", type=int, default=12, help="take each so-many-th walk")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -71,9 +71,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Tell how each phase went; a passed one before or after the test is no news."""
-    if report.when == "call" or not report.passed:
-        tell(test=report.nodeid, phase=report.when, outcome=report.outcome, seconds=report.duration, text=_text(report))
+    """Tell how each phase went."""
+    tell(test=report.nodeid, phase=report.when, outcome=report.outcome, seconds=report.duration, text=_text(report))
 
 
 def _text(report: pytest.TestReport) -> str:

@@ -141,14 +141,28 @@ def _monitor(machine: Machine, line: str) -> None:
 def read(told: str, seconds: float, cpu: float, console: str) -> Report:
     """Make a report of the lines, but for one that was cut off; of phases that did not pass the first counts."""
     lines: list[dict[str, Any]] = [json.loads(line) for line in told.splitlines(keepends=True) if line.endswith("\n")]
-    found: dict[str, Outcome] = {}
+    phases: dict[str, list[dict[str, Any]]] = {}
     for line in lines:
-        if "test" in line and found.get(line["test"], Outcome("", "passed", 0, "")).outcome == "passed":
-            phase = "" if line["phase"] == "call" else f"({line['phase']}) "
-            found[line["test"]] = Outcome(line["test"], line["outcome"], line["seconds"], f"{phase}{line['text']}")
+        if "test" in line:
+            phases.setdefault(line["test"], []).append(line)
+    outcomes = [_outcome(each) for each in phases.values() if each[-1]["phase"] != "setup" or _bad(each)]
     kernel = next((line["kernel"] for line in lines if "kernel" in line), "")
     ended = next((line["exit"] for line in lines if "exit" in line), None)
-    return Report(kernel, tuple(found.values()), ended, seconds, cpu, console)
+    return Report(kernel, tuple(outcomes), ended, seconds, cpu, console)
+
+
+def _bad(phases: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what did not pass, the first first."""
+    return [phase for phase in phases if phase["outcome"] != "passed"]
+
+
+def _outcome(phases: Sequence[dict[str, Any]]) -> Outcome:
+    """Make one of the phases of a test: before it, itself, after it."""
+    seconds = sum(phase["seconds"] for phase in phases)
+    for phase in _bad(phases):
+        where = "" if phase["phase"] == "call" else f"({phase['phase']}) "
+        return Outcome(phase["test"], phase["outcome"], seconds, f"{where}{phase['text']}")
+    return Outcome(phases[0]["test"], "passed", seconds, "")
 
 
 def _carry(name: str, site: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from tests.kernel_lane.inside import EACH, chosen
+from tests.kernel_lane.inside import chosen
 from tests.support.lane import Outcome, read
 
 
@@ -23,7 +23,7 @@ def _read(*lines: dict[str, Any]) -> Any:
 def test_a_machine_that_stopped_in_the_middle_has_no_end() -> None:
     """What it told until then counts."""
     begun = {"collected": ["a", "b"], "kernel": "6.1"}
-    report = _read(begun, _line("a", "call", "passed"))
+    report = _read(begun, _line("a", "setup", "passed"), _line("a", "call", "passed"), _line("b", "setup", "passed"))
     assert (report.kernel, report.exit, [each.test for each in report.outcomes]) == ("6.1", None, ["a"])
     assert _read(begun, {"exit": 1}).exit == 1
 
@@ -45,8 +45,8 @@ def test_a_failure_after_a_passed_test_is_a_failure_and_the_first_counts() -> No
         _line("c", "setup", "skipped", "not here"),
     )
     assert report.of("failed") == [
-        Outcome("a", "failed", 1.0, "(teardown) left something"),
-        Outcome("b", "failed", 1.0, "wrong"),
+        Outcome("a", "failed", 2.0, "(teardown) left something"),
+        Outcome("b", "failed", 2.0, "wrong"),
     ]
     assert [each.test for each in report.of("skipped")] == ["c"]
 
@@ -67,12 +67,12 @@ def _items(name: str, parameters: list[str]) -> list[pytest.Item]:
 def test_what_runs_in_memory_does_not_run_inside() -> None:
     """It would say nothing about a kernel."""
     items = _items("test_a", ["fake", "real", "fake"])
-    assert chosen(items, everything=True) == [items[1]]
+    assert chosen(items, 1) == [items[1]]
 
 
-def test_of_walks_each_so_many_th_is_taken_unless_everything_is() -> None:
+def test_of_walks_each_so_many_th_is_taken() -> None:
     """Of each walk at least one; of other tests all."""
-    walk = _items("test_it_depends_on_the_state_and_not_on_the_path", ["real"] * (EACH + 1))
-    other = _items("test_b", ["real"] * (EACH + 1))
-    assert chosen([*walk, *other], everything=False) == [walk[0], walk[EACH], *other]
-    assert chosen([*walk, *other], everything=True) == [*walk, *other]
+    walk = _items("test_it_depends_on_the_state_and_not_on_the_path", ["real"] * 8)
+    other = _items("test_b", ["real"] * 8)
+    assert chosen([*walk, *other], 7) == [walk[0], walk[7], *other]
+    assert chosen([*walk, *other], 1) == [*walk, *other]
