@@ -22,11 +22,19 @@ def edgeway(*words: str) -> Result:
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Be a box that runs from slot a; return what is done with it."""
     done: list[str] = []
-    said: dict[str, Any] = {"version": "2.0"}
+
+    def judged(bundle: Path) -> dict[str, Any]:
+        done.append(f"judge {bundle}")
+        return {"version": "2.0"}
+
+    def prove() -> str:
+        done.append("prove")
+        return "a"
+
     monkeypatch.setattr(box, "here", lambda: "a")
-    monkeypatch.setattr(box, "judged", lambda bundle: done.append(f"judge {bundle}") or said)
-    monkeypatch.setattr(box, "install", lambda bundle, progress: done.append("install") or progress("writing"))
-    monkeypatch.setattr(box, "prove", lambda: done.append("prove") or "a")
+    monkeypatch.setattr(box, "judged", judged)
+    monkeypatch.setattr(box, "install", lambda *_: done.append("install"))
+    monkeypatch.setattr(box, "prove", prove)
     monkeypatch.setattr(box, "reboot", lambda: done.append("reboot"))
     monkeypatch.setattr(ready_cli, "until_ready", lambda _: "")
     return done
