@@ -89,7 +89,7 @@ def measures() -> list[Measure]:
     full, plain = debian.make(date)
     login = r"login: "
     return [
-        Measure("Edgeway", shop.at("disk.qcow2"), {"ready": r"edgeway: READY ", "login": login}),
+        Measure("Edgeway", shop.at("disk.qcow2"), {"ready": r"edgeway: READY ", "login": r"nobody logs in here"}),
         Measure("Debian, cloud-init", full, {"ready": r"Cloud-init v\. \S+ finished at", "login": login}),
         Measure("Debian, cloud-init off", plain, {"login": login}),
     ]
