@@ -138,9 +138,12 @@ class KernelConntrack:
         return found
 
     def count(self, ns: Namespace) -> int:
-        """Read the kernel's own counter."""
+        """Read the kernel's own counter. A kernel whose tracker is a module that nothing needed yet has neither."""
         with self.namespaces.in_namespace(ns):
-            return int(_COUNT.read_text())
+            try:
+                return int(_COUNT.read_text())
+            except FileNotFoundError:
+                return 0
 
     async def events(self, ns: Namespace) -> AsyncIterator[CtEvent]:
         """Listen, and survive lost events."""

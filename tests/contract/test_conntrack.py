@@ -8,10 +8,12 @@ import socket
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 import pytest
 
+from appliance.kernel import conntrack
 from appliance.kernel.conntrack import Conntrack, CtEvent, KernelConntrack
 from appliance.kernel.conntrack_codec import SEEN_REPLY, SRC_NAT, CtEntry, CtTuple, Icmp, entry_of, flow_of
 from appliance.kernel.fakes.conntrack import FakeConntrack
@@ -134,6 +136,13 @@ def test_a_flow_is_dumped_counted_and_deleted_exactly(traffic: Traffic, name: st
     assert tracker.delete(RED, [FLOWS[name]]) == 1
     assert tracker.delete(RED, [FLOWS[name]]) == 0
     assert {plain(entry) for entry in tracker.dump(RED)} == set(FLOWS.values()) - {FLOWS[name]}
+
+
+def test_a_kernel_that_has_no_tracker_yet_has_no_flows(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tracker is a module that something has to need first; its counter comes with it."""
+    world.make(RED)
+    monkeypatch.setattr(conntrack, "_COUNT", Path("/proc/sys/net/netfilter/nf_conntrack_none"))
+    assert KernelConntrack(world.namespaces).count(RED) == 0
 
 
 @pytest.mark.parametrize("name", FLOWS)
