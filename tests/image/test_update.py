@@ -76,6 +76,8 @@ def ready(machine: Machine) -> tuple[str, str]:
 
 def log_in(machine: Machine) -> None:
     """Become root on the console."""
+    # It may have asked before the box was ready.
+    machine.send("\n")
     machine.expect(r"login: ", SHELL)
     machine.send("tester\n")
     machine.expect(r"Password: ", SHELL)
