@@ -18,7 +18,7 @@ from images.oci import make_oci
 from tests.lab.driving import ROOT, Lab, alone
 from tests.support.waiting import eventually
 
-pytestmark = [pytest.mark.kernel, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(1800)]
 
 NAME = "edgeway-test-podman"
 TOPOLOGY = f"""\
@@ -98,7 +98,7 @@ def test_a_lab_does_the_same_with_containers_of_the_built_image(name: str) -> No
         try:
             assert runner.up(topology, containers=ROOT / ARCHIVE).failures == ()
             lab = Lab(topology, ())
-            lab.green(300)
+            lab.green(900)
             assert all(row.state == "converged" for row in lab.observe().nodes)
         finally:
             runner.down(topology)
