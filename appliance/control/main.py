@@ -70,13 +70,14 @@ async def _main(daemon: Daemon, file: Path, serve: Serve) -> None:
     tasks = Tasks()
     tasks.start("api", lambda: serve(daemon))
     tasks.start("daemon", daemon.run)
-    every = pause()
-    if every is not None:
-        tasks.start("heartbeat", lambda: beat(daemon, every))
     try:
         await _begin(daemon, file)
         notify("READY=1")
         log.info("ready", node=daemon.node)
+        every = pause()
+        if every is not None:
+            # The first sign of life arms systemd's timer, also before READY: a start has a limit of its own.
+            tasks.start("heartbeat", lambda: beat(daemon, every))
         await _reloads(daemon, file, hangup)
     except asyncio.CancelledError:
         log.info("stopping", node=daemon.node)
