@@ -63,6 +63,7 @@ REMOVED: Final = (
     "etc/machine-id",
     "var/lib/dbus/machine-id",
     "etc/ssh/ssh_host_*",  # every box makes its own
+    "etc/apt",  # there is no apt; mmdebstrap notes where the packages lay on the machine that built
     "etc/hostname",
     "etc/resolv.conf",
     "etc/*-",  # the copies that passwd's tools keep
@@ -88,6 +89,9 @@ REMOVED: Final = (
     "usr/lib/python3*/idlelib",
     "usr/lib/python3*/ensurepip",
     "usr/lib/python3*/pydoc_data",
+    "usr/bin/perl*",  # only the installing of packages is written in it
+    "usr/lib/x86_64-linux-gnu/perl-base",
+    "usr/share/perl*",
     "usr/lib/grub",
     "usr/share/grub",
 )

@@ -121,6 +121,9 @@ def settle(tree: Path, date: int) -> None:
 
 
 def make_squashfs(file: Path, tree: Path, date: int) -> None:
-    """Pack the tree; zstd because it unpacks fastest of those that pack well."""
-    words = ("-comp", "zstd", "-noappend", "-no-progress", "-quiet", "-no-exports")
+    """Pack the tree; zstd because it unpacks fastest of those that pack well.
+
+    Level 9 takes 8 s of processor time for 93 MB, the usual 15 takes 55 s for 87 MB.
+    """
+    words = ("-comp", "zstd", "-Xcompression-level", "9", "-noappend", "-no-progress", "-quiet", "-no-exports")
     run("mksquashfs", tree, file, *words, environ={"SOURCE_DATE_EPOCH": str(date)})
