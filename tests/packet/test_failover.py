@@ -54,5 +54,5 @@ async def test_sockets_follow_when_routes_are_led_another_way(
             for old, new, name in ((near, far, "far"), (far, near, "near")) * 3:
                 assert port.replace_hops(HOST, PROTO_BGP, old, new) == 1
                 before = flow.by[name]
-                await eventually_async(lambda name=name, before=before: flow.by[name] > before)  # type: ignore[misc]
+                await eventually_async(lambda name=name, before=before: flow.by[name] > before, within=120)  # type: ignore[misc]
         assert flow.by.keys() == {"near", "far"}

@@ -160,7 +160,7 @@ async def test_what_runs_unnoted_is_replaced(systemd: Systemd) -> None:
     (process.directory / "native.pid").unlink()
     heir = systemd.process()
     assert await heir.ensure()
-    assert not process.alive()
+    await eventually_async(lambda: not process.alive(), what="the old one has ended")
     assert heir.alive()
 
 
