@@ -20,10 +20,18 @@ pytestmark = [pytest.mark.image, pytest.mark.timeout(7200)]
 PATIENCE = 5000.0
 #: A file for each way of speaking to the kernel, without those that take minutes there.
 PORTS = (
-    *("compose", "conntrack", "kernel", "libbpf", "links", "namespaces", "nexthops", "nft_records", "route_lookup"),
-    *("sysctls", "wires"),
+    "compose",
+    "conntrack",
+    "kernel",
+    "libbpf",
+    "links",
+    "namespaces",
+    "nexthops",
+    "route_lookup",
+    "sysctls",
+    "wires",
 )
-FILES = ["tests/kernel_lane", *(f"tests/contract/test_{port}.py" for port in PORTS)]
+FILES = ["tests/kernel_lane", *(f"tests/contract/test_{port}.py" for port in PORTS), "--lane-each=40"]
 #: And a VPC's edge among guests, with real packets.
 PACKETS = [f"tests/packet/test_{name}.py" for name in ("failover", "shared_rules", "steering")]
 EVERY_FILE = ["tests/kernel_lane", "tests/contract", *PACKETS, "--lane-each=3"]
