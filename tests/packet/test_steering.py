@@ -74,8 +74,10 @@ def test_a_reset_goes_through_the_node_too(vpc: Vpc) -> None:
         talk.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         before, _ = vpc.passed(talk.flow)
         talk.client.close()
-        eventually(lambda: vpc.passed(talk.flow)[0] == before + 1, what="the reset passed")
         eventually(lambda: " CLOSE " in vpc.records()[0], what="the record is closed")
+        # An acknowledgement may have been on its way when they were counted.
+        eventually(lambda: vpc.passed(talk.flow)[0] > before, what="the reset passed")
+        eventually(lambda: sum(vpc.passed(talk.flow)) == vpc.counted("steered"), what="all have passed")
     assert vpc.counted("invalid") == 0
 
 
