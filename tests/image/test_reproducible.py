@@ -34,3 +34,4 @@ def test_two_builds_are_the_same(image: Path, tmp_path: Path, record_property: C
     record_property("measured", f"a build from nothing but packages took {time.monotonic() - begun:.0f} s")
     first = {name: sha256(image / name) for name in ARTEFACTS}
     assert {name: sha256(build / "image" / name) for name in ARTEFACTS} == first
+    shutil.rmtree(build)  # pytest would keep it for three runs; what differs is kept
