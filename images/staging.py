@@ -101,7 +101,8 @@ def _wheel(build: Path, date: int) -> Path:
     run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(directory), SOURCE_DATE_EPOCH=str(date))
     (wheel,) = directory.glob("*.whl")
     shutil.unpack_archive(wheel, unpacked, "zip")
-    demand(unpacked, "routing/bgp/_hot.*.so", "appliance/kernel/bpf/*.bpf.o", "routing/engines/gobgp_api/*_pb2.py")
+    compiled = ("routing/bgp/_hot.*.so", "appliance/kernel/_routecolumns.*.so", "appliance/kernel/bpf/*.bpf.o")
+    demand(unpacked, *compiled, "routing/engines/gobgp_api/*_pb2.py")
     return unpacked
 
 
