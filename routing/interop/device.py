@@ -26,14 +26,16 @@ from routing.interop.world import World
 #: Where `routing` is imported from, installed or not.
 _PACKAGES: Final = Path(__file__).parents[2]
 _CAGE: Final = ("setpriv", "--pdeathsig", "KILL", "--", "unshare", "--pid", "--fork", "--kill-child", "--", "sh", "-c")
-#: Pass SIGTERM on, and end as the device ends.
+#: Pass SIGTERM on, and end as the device ends: a wait that the signal interrupted says nothing about that, one after the end does.
 _INIT: Final = """\
 "$@" & device=$!
 trap 'kill -TERM "$device"' TERM
 while :; do
-  wait "$device"; status=$?
-  kill -0 "$device" 2>/dev/null || exit "$status"
+  wait "$device"
+  kill -0 "$device" 2>/dev/null || break
 done
+wait "$device"
+exit "$?"
 """
 _LOG_LINES: Final = 12
 _CHILD_WITHIN: Final = 5.0
