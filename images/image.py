@@ -62,9 +62,9 @@ def build_all(shop: Workshop, *, refresh: bool = False) -> list[Path]:
     base = step(
         "Debian's packages into a tree (a minute)",
         shop.cache / "base",
-        [HERE / "rootfs.py", HERE / "recipe.py"],
-        [archive, shop.date],
-        lambda part: rootfs.make_base(part, archive.output.parent, names, shop.date),
+        [HERE / "rootfs.py"],
+        [archive, recipe.SUITE, recipe.INSTALLED, recipe.EXCLUDED, recipe.INCLUDED, recipe.MODULES],
+        lambda part: rootfs.make_base(part, archive.output.parent, names),
     )
     trusted, _ = keys(shop.keys)
     root = step(

@@ -6,6 +6,8 @@ from typing import Final
 
 SUITE: Final = "bookworm"
 ARCHITECTURE: Final = "amd64"
+#: The day on which Debian's packages believe to be installed, that of the suite's release: whenever it was done, it is the same.
+INSTALLED: Final = 1_686_355_200
 
 #: The program, its engines and what it calls come as dependencies of our own package; these make a machine of it.
 PACKAGES: Final = (

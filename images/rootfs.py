@@ -19,7 +19,7 @@ from images.steps import remove, run
 MERGED = 'for name in bin sbin lib lib64; do mkdir -p "$1/usr/$name"; ln -s "usr/$name" "$1/$name"; done'
 
 
-def make_base(tree: Path, archive: Path, names: Sequence[str], date: int) -> None:
+def make_base(tree: Path, archive: Path, names: Sequence[str]) -> None:
     """Install the packages into a new tree."""
     words: list[str | Path] = ["mmdebstrap", "--quiet", "--mode=root", "--variant=essential", f"--setup-hook={MERGED}"]
     words += [f"--include={','.join(names)}", f"--architectures={recipe.ARCHITECTURE}", "--format=directory"]
@@ -27,8 +27,9 @@ def make_base(tree: Path, archive: Path, names: Sequence[str], date: int) -> Non
     words += [f"--dpkgopt=path-include={pattern}" for pattern in recipe.INCLUDED]
     words += ["--dpkgopt=force-unsafe-io"]  # what a power cut leaves of a build is thrown away
     words += [recipe.SUITE, tree, f"deb [trusted=yes] copy:{archive.resolve()} ./"]
-    run(*words, environ={"SOURCE_DATE_EPOCH": str(date)})
+    run(*words, environ={"SOURCE_DATE_EPOCH": str(recipe.INSTALLED)})
     thin_modules(tree)
+    settle(tree, recipe.INSTALLED)
 
 
 def make_root(tree: Path, base: Path, package: Path, files: Path, keyring: Path, date: int) -> None:
