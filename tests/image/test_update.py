@@ -12,7 +12,9 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,7 @@ import pytest
 from images.bundle import make_bundle
 from images.keys import DEVELOPMENT, keys
 from images.place import BUILD
+from tests.support.lane import keep
 from tests.support.vm import Bios, Drive, Machine
 
 pytestmark = [
@@ -34,6 +37,7 @@ ROOT = BUILD / "cache/root"
 BOOT, SHELL = 300.0, 120.0
 CUTS, SEED = int(os.environ.get("EDGEWAY_CUTS", "20")), int(os.environ.get("EDGEWAY_SEED", "1"))
 NIC = ("-nic", "user,model=virtio-net-pci,restrict=on")
+MOMENT = "waiting"
 PASSWORD = "for this test"
 INTENT = """
 zone: {name: az1, as: 64512, composed: "fd00:ed9e::/48"}
@@ -61,10 +65,10 @@ class Box:
         return Box(disk, self.bundles)
 
     @contextmanager
-    def boot(self, *more: Drive) -> Iterator[Machine]:
-        """Start it from its disk."""
+    def boot(self, *more: Drive, words: Sequence[str] = ()) -> Iterator[Machine]:
+        """Start it from its disk; `words` are more for QEMU."""
         drives = [Drive(self.disk, form="qcow2"), Drive(self.bundles, readonly=True), *more]
-        with Machine("box", Bios(), drives, extra=NIC) as machine:
+        with Machine(self.disk.stem, Bios(), drives, extra=(*NIC, *words)) as machine:
             yield machine
 
 
@@ -203,36 +207,52 @@ def test_a_bundle_of_strangers_is_refused(box: Box, tmp_path: Path) -> None:
         assert not slots(machine)["b"]["good"]
 
 
-def _cut_once(box: Box, name: str, moment: float) -> tuple[str, str]:
-    """Start an update, take the power away `moment` seconds later; return node and slot of the next start."""
-    copy = box.copy(name)
-    with copy.boot() as machine:
-        ready(machine)
+@pytest.fixture(scope="module")
+def waiting(box: Box) -> Box:
+    """Give the box as it is when somebody is about to update it: its disk holds that moment."""
+    made = box.copy("waiting.qcow2")
+    with made.boot() as machine:
+        assert ready(machine) == ("r1", "a")
         log_in(machine)
-        machine.send("edgeway box update /run/bundles/good.raucb --wait 1\n")
+        keep(machine, MOMENT)
+    return made
+
+
+@contextmanager
+def updating(waiting: Box, name: str) -> Iterator[tuple[Box, Machine]]:
+    """Have a box of its own, a moment before it is updated; its disk is removed after."""
+    box = Box(waiting.disk.with_name(name), waiting.bundles)
+    shutil.copyfile(waiting.disk, box.disk)
+    try:
+        with box.boot(words=("-loadvm", MOMENT)) as machine:
+            machine.send("edgeway box update /run/bundles/good.raucb --wait 1\n")
+            yield box, machine
+    finally:
+        box.disk.unlink()
+
+
+def cut_once(waiting: Box, name: str, moment: float) -> tuple[str, str]:
+    """Take the power away `moment` seconds after an update was asked for; return node and slot of the next start."""
+    with updating(waiting, name) as (box, machine):
         time.sleep(moment)  # the moment is what is tested
         machine.power_cut()
-    with copy.boot() as machine:
-        return ready(machine)
+        with box.boot() as again:
+            return ready(again)
 
 
-def test_the_power_may_go_at_any_moment_of_an_update(box: Box, record_property: Callable[[str, object], None]) -> None:
+def test_the_power_may_go_at_any_moment_of_an_update(
+    waiting: Box, record_property: Callable[[str, object], None]
+) -> None:
     """While it is written, while the new slot starts, while it is proven: the box starts, with its intent."""
-    dice = random.Random(SEED)
-    with box.copy("timed.qcow2").boot() as machine:
+    dice, lanes = random.Random(SEED), os.cpu_count() or 1
+    with updating(waiting, "timed.qcow2") as (_, machine):
         ready(machine)
-        log_in(machine)
-        begun = time.monotonic()
-        machine.send("edgeway box update /run/bundles/good.raucb --wait 1\n")
-        ready(machine)
-        whole = time.monotonic() - begun
-    came = []
-    for number in range(CUTS):
-        moment = dice.uniform(0, whole * 1.2)
-        node, slot = _cut_once(box, f"cut{number}.qcow2", moment)
-        assert node == "r1", f"cut {number}, {moment:.1f} s of {whole:.0f}: slot {slot} without its intent"
-        came.append(slot)
-        box.bundles.with_name(f"cut{number}.qcow2").unlink()
-    record_property(
-        "measured", f"power cuts: {CUTS}, started again from a {came.count('a')} times, b {came.count('b')}"
-    )
+        whole = machine.seconds
+    moments = [dice.uniform(0, whole * 1.2) for _ in range(CUTS)]
+    with ThreadPoolExecutor(lanes) as pool:
+        starts = [pool.submit(cut_once, waiting, f"cut{number}.qcow2", at) for number, at in enumerate(moments)]
+    came = [start.result() for start in starts]
+    told = [f"{at:.1f} s of {whole:.0f}: {node}, slot {slot}" for at, (node, slot) in zip(moments, came, strict=True)]
+    assert {node for node, _ in came} == {"r1"}, told
+    again = Counter(slot for _, slot in came)
+    record_property("measured", f"power cuts: {CUTS}, started again from a {again['a']} times, b {again['b']}")
