@@ -1,4 +1,4 @@
-"""All kernel ports of one node, made together: the real ones, or twins in memory.
+"""All kernel ports of one node, made together (in memory: `fakes.kernel`).
 
 Made by the wiring of the daemon and by `edgeway plan`; `ports` is what the reconciler is given, under the names it uses.
 """
@@ -11,14 +11,6 @@ from typing import TYPE_CHECKING, Any
 from appliance.kernel.addresses import AddressesPort
 from appliance.kernel.compose import ComposePort
 from appliance.kernel.conntrack import Conntrack, KernelConntrack
-from appliance.kernel.fakes.conntrack import FakeConntrack
-from appliance.kernel.fakes.nft import FakeNft
-from appliance.kernel.fakes.ports import FakeEntries, FakeLinks, FakeNetns, FakeSysctls
-from appliance.kernel.fakes.route_lookup import FakeRouteLookup
-from appliance.kernel.fakes.routes import FakeRoutes
-from appliance.kernel.fakes.steers import FakeSteers
-from appliance.kernel.fakes.tables import FakeCompose, FakeNamespaces, FakeWires
-from appliance.kernel.fakes.world import FakeWorld
 from appliance.kernel.links import LinksPort
 from appliance.kernel.namespaces import DIRECTORY, Namespaces
 from appliance.kernel.neighbours import FdbPort, NeighboursPort
@@ -29,7 +21,6 @@ from appliance.kernel.routes import RoutesPort
 from appliance.kernel.steers import SteersPort
 from appliance.kernel.sysctls import SysctlsPort
 from appliance.kernel.wires import WiresPort
-from appliance.model.facts import FdbEntry, LinkAddress, Neighbour
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,26 +56,6 @@ class Kernel:
             "routes": RoutesPort(namespaces),
         }
         return cls(namespaces, ports, KernelConntrack(namespaces), KernelRouteLookup(namespaces))
-
-    @classmethod
-    def fake(cls, world: FakeWorld | None = None, conntrack: FakeConntrack | None = None) -> Kernel:
-        """Hold everything in memory."""
-        world = world or FakeWorld()
-        conntrack = FakeConntrack() if conntrack is None else conntrack
-        ports: dict[str, Port[Any]] = {
-            "namespaces": FakeNetns(world),
-            "links": FakeLinks(world),
-            "sysctls": FakeSysctls(world),
-            "addresses": FakeEntries(world, LinkAddress, "address"),
-            "neighbours": FakeEntries(world, Neighbour, "neighbour"),
-            "fdb": FakeEntries(world, FdbEntry, "fdb"),
-            "steers": FakeSteers(world),
-            "nft": FakeNft(world, conntrack),
-            "wires": FakeWires(world),
-            "compose": FakeCompose(world),
-            "routes": FakeRoutes(world),
-        }
-        return cls(FakeNamespaces(world), ports, conntrack, FakeRouteLookup(world))
 
     def close(self) -> None:
         """Release what is held; the kernel stays as it is."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from appliance.control.reconcile import SUBSYSTEMS, Reconciler
+from appliance.kernel.fakes.kernel import fake_kernel
 from appliance.kernel.fakes.world import FakeWorld
 from appliance.kernel.kernel import Kernel
 from appliance.model.facts import (
@@ -57,7 +58,7 @@ FACTS: frozenset[Fact] = frozenset(
 def kernel(request: pytest.FixtureRequest) -> Iterator[Kernel]:
     """Give all ports of a node in memory, then of one in namespaces."""
     if request.param == "fake":
-        made = Kernel.fake(FakeWorld())
+        made = fake_kernel(FakeWorld())
     else:
         world: World = request.getfixturevalue("world")
         with world.namespaces.in_namespace(HOST):

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from appliance.control.main import run_daemon
+from appliance.kernel.fakes.kernel import fake_kernel
 from appliance.kernel.fakes.world import FakeWorld
-from appliance.kernel.kernel import Kernel
 from appliance.model.intent import EngineName
 from appliance.panel.api import serve
 from appliance.panel.client import Client
@@ -89,6 +89,6 @@ if __name__ == "__main__":
         _node,
         Path(_state),
         lambda made: serve(made, Path(_socket)),
-        Kernel.fake(FakeWorld(*OUTSIDE)),
+        fake_kernel(FakeWorld(*OUTSIDE)),
         Room(),
     )

@@ -15,8 +15,8 @@ from typing import Any, Self
 from appliance.control.daemon import Daemon
 from appliance.control.reconcile import Outcome
 from appliance.kernel.fakes.conntrack import FakeConntrack
+from appliance.kernel.fakes.kernel import fake_kernel
 from appliance.kernel.fakes.world import FakeWorld
-from appliance.kernel.kernel import Kernel
 from appliance.kernel.namespaces import Namespaces
 from appliance.kernel.port import Failure, Port
 from appliance.model.errors import KernelError
@@ -99,7 +99,7 @@ class FakeNode:
         self._start()
 
     def _start(self) -> None:
-        kernel = Kernel.fake(self.world, self.conntrack)
+        kernel = fake_kernel(self.world, self.conntrack)
         self.ports = {name: Journaled(name, port, self.journal) for name, port in kernel.ports.items()}
         ports: Mapping[str, Port[Any]] = self.ports
         kernel = replace(kernel, ports=ports)

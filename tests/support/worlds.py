@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from appliance.control.compile import Known, compile_intent
+from appliance.kernel.fakes.kernel import fake_kernel
 from appliance.kernel.fakes.world import FakeWorld
 from appliance.kernel.kernel import Kernel
 from appliance.model.facts import Fact
@@ -70,7 +71,7 @@ STATES: dict[str, Facts] = {
 def kernel(*devices: str) -> tuple[FakeWorld, Kernel]:
     """Return a kernel in memory where others made these devices (all that the states name, if none is given)."""
     world = FakeWorld(*(devices or DEVICES))
-    return world, Kernel.fake(world)
+    return world, fake_kernel(world)
 
 
 def held(kernel_: Kernel) -> Facts:

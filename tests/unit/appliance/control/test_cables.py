@@ -10,8 +10,8 @@ import structlog
 from appliance.control.cables import Cables
 from appliance.control.compile import Known, compile_intent
 from appliance.control.reconcile import Reconciler
+from appliance.kernel.fakes.kernel import fake_kernel
 from appliance.kernel.fakes.world import FakeWorld
-from appliance.kernel.kernel import Kernel
 from appliance.model.facts import Link, Namespace
 from tests.support.intents import intent, pair
 
@@ -37,7 +37,7 @@ class Node:
 
     def __post_init__(self) -> None:
         """Start as a daemon does."""
-        self.kernel = Kernel.fake(self.world)
+        self.kernel = fake_kernel(self.world)
         self.reconciler = Reconciler(self.kernel.ports)
         self.cables = Cables(self.kernel.ports["links"])
         self.cables.take_up(INTENT, "h1")

@@ -14,8 +14,8 @@ from appliance.control.instructions import Instructions
 from appliance.control.reconcile import Reconciler
 from appliance.kernel.conntrack_codec import CtEntry, CtTuple, Icmp
 from appliance.kernel.fakes.conntrack import FakeConntrack
+from appliance.kernel.fakes.kernel import fake_kernel
 from appliance.kernel.fakes.world import FakeWorld
-from appliance.kernel.kernel import Kernel
 from appliance.model.errors import OperatorError
 from appliance.model.facts import Instruction, Namespace
 from appliance.model.flow_text import parse_flow
@@ -72,7 +72,7 @@ def _tuple(text: str) -> CtTuple:
 def office(made: Intent, runtime: Runtime | None = None) -> Office:
     """Bring a kernel in memory to an intent, and sit down before it."""
     conntrack = FakeConntrack()
-    kernel = Kernel.fake(FakeWorld(*OUTSIDE, "sn3", "n1", "s1", "n2", "s2"), conntrack)
+    kernel = fake_kernel(FakeWorld(*OUTSIDE, "sn3", "n1", "s1", "n2", "s2"), conntrack)
     known = Known(runtime or Runtime())
     Reconciler(kernel.ports).apply(compile_intent(made, "h1", known).facts)
     instructions = Instructions(kernel.ports["nft"], conntrack)

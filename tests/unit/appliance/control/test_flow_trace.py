@@ -15,8 +15,8 @@ from appliance.control.instructions import Instructions
 from appliance.control.reconcile import Reconciler
 from appliance.kernel.conntrack_codec import CtEntry, CtTuple
 from appliance.kernel.fakes.conntrack import FakeConntrack
+from appliance.kernel.fakes.kernel import fake_kernel
 from appliance.kernel.fakes.world import FakeWorld
-from appliance.kernel.kernel import Kernel
 from appliance.model.errors import OperatorError
 from appliance.model.facts import Instruction, Namespace
 from appliance.model.flow_text import parse_flow
@@ -71,7 +71,7 @@ def scene(*rules: Tree, runtime: Runtime | None = None) -> Scene:
     """Give VPC red on h1 with these rules (r1 and r3 here, r2 on h2); engine 2 is r1's, or that of both."""
     made = intent(changed(changed(one_vpc(), "vpcs.red.firewall.rules", list(rules)), "vpcs.red.service-nodes", NODES))
     conntrack, world = FakeConntrack(), FakeWorld(*OUTSIDE, "sn3", "sn5")
-    kernel, known = Kernel.fake(world, conntrack), Known(runtime or Runtime())
+    kernel, known = fake_kernel(world, conntrack), Known(runtime or Runtime())
     Reconciler(kernel.ports).apply(compile_intent(made, "h1", known).facts)
     instructions = Instructions(kernel.ports["nft"], conntrack)
     return Scene(FlowDesk("h1", made, known.runtime, kernel, instructions), world, conntrack)

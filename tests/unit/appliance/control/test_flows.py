@@ -17,8 +17,8 @@ from appliance.control.tasks import Tasks
 from appliance.kernel.conntrack import CtEvent
 from appliance.kernel.conntrack_codec import CtEntry, entry_of
 from appliance.kernel.fakes.conntrack import FakeConntrack
+from appliance.kernel.fakes.kernel import fake_kernel
 from appliance.kernel.fakes.world import FakeWorld
-from appliance.kernel.kernel import Kernel
 from appliance.model.errors import KernelError
 from appliance.model.facts import Flow, FlowKey, Instruction, Namespace, Netns, NftTable
 from appliance.model.intent import Intent
@@ -67,7 +67,7 @@ class Home:
 
     def __init__(self) -> None:
         self.world, self.conntrack, self.store = FakeWorld(), Deaf(), MemoryStore()
-        self.kernel = Kernel.fake(self.world, self.conntrack)
+        self.kernel = fake_kernel(self.world, self.conntrack)
         self.journal: list[tuple[str, object]] = []
         self.nft = Journaled("nft", self.kernel.ports["nft"], self.journal)
         self.kernel = replace(self.kernel, ports={**self.kernel.ports, "nft": self.nft})

@@ -14,8 +14,8 @@ from appliance.control.instructions import Instructions
 from appliance.control.reconcile import Reconciler
 from appliance.kernel.conntrack_codec import CtEntry, CtTuple
 from appliance.kernel.fakes.conntrack import FakeConntrack
+from appliance.kernel.fakes.kernel import fake_kernel
 from appliance.kernel.fakes.world import FakeWorld
-from appliance.kernel.kernel import Kernel
 from appliance.model.errors import OperatorError
 from appliance.model.facts import Namespace
 from appliance.model.marks import GENERATIONS, Action, Mark, inline_zone
@@ -62,7 +62,7 @@ class Scene:
 def here() -> Scene:
     """Give an edge of two wires and two engines."""
     made, conntrack = intent(changed(pair(), "inline.edge", EDGE)), FakeConntrack()
-    kernel = Kernel.fake(FakeWorld(*OUTSIDE, "n1", "n2", "s1", "s2"), conntrack)
+    kernel = fake_kernel(FakeWorld(*OUTSIDE, "n1", "n2", "s1", "s2"), conntrack)
     Reconciler(kernel.ports).apply(compile_intent(made, "h1").facts)
     return Scene(FlowDesk("h1", made, Runtime(), kernel, Instructions(kernel.ports["nft"], conntrack)), conntrack)
 

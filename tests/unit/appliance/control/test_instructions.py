@@ -10,6 +10,7 @@ import pytest
 from appliance.control.instructions import PATIENCE, Instructions
 from appliance.kernel.conntrack_codec import entry_of
 from appliance.kernel.fakes.conntrack import FakeConntrack
+from appliance.kernel.fakes.kernel import fake_kernel
 from appliance.kernel.fakes.world import FakeWorld
 from appliance.kernel.kernel import Kernel
 from appliance.model.errors import KernelError
@@ -26,7 +27,7 @@ BODY = "map instructions4 { type mark : mark; }"
 @pytest.fixture
 def kernel() -> Kernel:
     """Give a kernel in memory with the table of one VPC."""
-    made = Kernel.fake(FakeWorld(), FakeConntrack())
+    made = fake_kernel(FakeWorld(), FakeConntrack())
     made.ports["namespaces"].apply(Plan((Change("create", None, Netns(RED)),)))
     made.ports["nft"].apply(Plan((Change("create", None, NftTable(RED, BODY)),)))
     return made

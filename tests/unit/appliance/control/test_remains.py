@@ -7,8 +7,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 import pytest
 
 from appliance.control.remains import kept_instructions, kept_members, with_kept_routes
+from appliance.kernel.fakes.kernel import fake_kernel
 from appliance.kernel.fakes.world import FakeWorld
-from appliance.kernel.kernel import Kernel
 from appliance.model.facts import HOST, Compose, FlowKey, Hop, Instruction, Namespace, Netns, Route
 from appliance.model.marks import PROTO_BGP, PROTO_BOX, Action
 
@@ -32,14 +32,14 @@ def world() -> FakeWorld:
 
 def test_routes_of_bgp_are_kept_in_namespaces_that_stay(world: FakeWorld) -> None:
     """Those of the compile are compiled again; those of a VPC that goes go with it."""
-    facts = with_kept_routes(Kernel.fake(world).ports, [Netns(RED)])
+    facts = with_kept_routes(fake_kernel(world).ports, [Netns(RED)])
     assert set(facts) == {Netns(RED), route(1), route(2, RED)}
 
 
 def test_what_bgp_has_told_already_is_better_than_what_was_kept(world: FakeWorld) -> None:
     """A path may have changed while no daemon ran."""
     newer = route(1, via="10.0.0.2")
-    facts = with_kept_routes(Kernel.fake(world).ports, [], [newer])
+    facts = with_kept_routes(fake_kernel(world).ports, [], [newer])
     assert facts == (newer,)
 
 
@@ -48,12 +48,12 @@ def test_members_of_vips_are_read_from_the_composing_device(world: FakeWorld) ->
     members = ((IPv4Address("203.0.113.80"), (11, 12)), (IPv4Address("203.0.113.81"), (11,)))
     compose = Compose(HOST, "ew-comp1", IPv6Address("fd00:ff::1"), IPv6Network("fd00:ed9e::/48"), members)
     world.composes[compose.key] = compose
-    assert kept_members(Kernel.fake(world).ports) == dict(members)
+    assert kept_members(fake_kernel(world).ports) == dict(members)
 
 
 def test_a_new_machine_has_nothing_to_keep() -> None:
     """And that is no error."""
-    ports = Kernel.fake().ports
+    ports = fake_kernel().ports
     assert kept_members(ports) == {}
     assert with_kept_routes(ports, []) == ()
 
@@ -64,4 +64,4 @@ def test_instructions_are_kept_in_namespaces_that_stay(world: FakeWorld) -> None
     rows = [Instruction(ns, flow, Action.DENY) for ns in (RED, BLUE)]
     for row in rows:
         world.nft[Instruction, row.key] = row
-    assert kept_instructions(Kernel.fake(world).ports, [Netns(RED)]) == (rows[0],)
+    assert kept_instructions(fake_kernel(world).ports, [Netns(RED)]) == (rows[0],)

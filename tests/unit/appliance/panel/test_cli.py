@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from appliance.kernel.fakes.kernel import fake_kernel
 from appliance.kernel.kernel import Kernel
 from appliance.model.errors import EngineError
 from appliance.model.load import parse
@@ -149,7 +150,7 @@ def test_what_needs_no_daemon_loads_nothing_of_one(command: list[str]) -> None:
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     """Put an untouched kernel where this machine's would be read."""
-    kernel = Kernel.fake()
+    kernel = fake_kernel()
     monkeypatch.setattr(Kernel, "real", lambda: kernel)
     return kernel
 
