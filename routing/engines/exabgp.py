@@ -34,7 +34,7 @@ class ExaBgpEngine(RibEngine):
 
     def _process_for(self, speaker: Speaker) -> Process:
         directory = self._files.directory
-        argv = (sys.executable, "-m", "routing.engines.exabgp_wrapper", "server", str(self._files.configuration))
+        argv = (sys.executable, "-P", "-m", "routing.engines.exabgp_wrapper", "server", str(self._files.configuration))
         return Process("exabgp", argv, environment(speaker, str(directory), str(PACKAGES)), directory)
 
     def _request(self, speaker: Speaker) -> Iterator[bytes]:

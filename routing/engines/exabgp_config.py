@@ -15,7 +15,7 @@ _FAMILIES = {Family.IPV4: "ipv4 unicast", Family.IPV6: "ipv6 unicast"}
 
 def configuration(speaker: Speaker, python: str) -> str:
     """Return the configuration file; `python` is the interpreter that runs the API process."""
-    process = f"process {PROCESS} {{\n    run {python} -m routing.engines.exabgp_child;\n    encoder json;\n}}\n"
+    process = f"process {PROCESS} {{\n    run {python} -P -m routing.engines.exabgp_child;\n    encoder json;\n}}\n"
     return process + "".join(_neighbor(neighbor, speaker) for neighbor in speaker.neighbors)
 
 

@@ -25,7 +25,7 @@ SPEAKER = Speaker("rs", Mode.TRANSPARENT, 65000, IPv4Address("192.0.2.254"), LIS
 
 EXPECTED = """\
 process edgeway {
-    run /usr/bin/python3 -m routing.engines.exabgp_child;
+    run /usr/bin/python3 -P -m routing.engines.exabgp_child;
     encoder json;
 }
 neighbor 192.0.2.1 {
