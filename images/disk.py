@@ -26,7 +26,7 @@ _TYPES = {
     "esp": "C12A7328-F81F-11D2-BA4B-00A0C93EC93B",
     "kernel": "0FC63DAF-8483-4772-8E79-3D69D8477DE4",
     "root": "0FC63DAF-8483-4772-8E79-3D69D8477DE4",  # generic: nobody shall mount it by its type
-    "data": "0FC63DAF-8483-4772-8E79-3D69D8477DE4",
+    "data": "9A5CBD6F-93C1-5BA9-8D4E-6B5B4C2F0009",  # of our own: by it a box finds what it may make larger
 }
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.support.disks import convert, extract, file_of, overwrite
+from images.recipe import PARTITIONS
+from tests.support.disks import MIB, convert, extract, file_of, overwrite, partition
 from tests.support.vm import Bios, Boot, Direct, Drive, Machine, Uefi
 
 #: A machine that emulates beside others; nothing is judged by it but that the box starts at all.
@@ -71,6 +73,41 @@ def test_a_machine_id_is_kept_on_the_data_partition(image: Path, tmp_path: Path)
         seen.append(file_of(extract(tmp_path / "raw", "data", tmp_path / "data"), "/machine-id").strip())
     assert len(seen[0]) == 32, seen
     assert seen[0] == seen[1]
+
+
+@more
+def test_a_larger_disk_has_more_room_for_the_data(image: Path, tmp_path: Path) -> None:
+    """The partition and its file system take what was gained, once, and what was there stays."""
+    disk, raw = tmp_path / "disk.qcow2", tmp_path / "raw"
+    words: list[str | Path] = [
+        "qemu-img",
+        "create",
+        "-q",
+        "-f",
+        "qcow2",
+        "-F",
+        "qcow2",
+        "-b",
+        image / "disk.qcow2",
+        disk,
+        "3G",
+    ]
+    subprocess.run(words, check=True)
+    with Machine("grown", Bios(), [Drive(disk, "virtio", "qcow2")]) as machine:
+        more = machine.expect(r"edgeway: the disk has become larger: (\d+) MiB more for the data", WITHIN)
+        machine.power_cut()
+    convert(disk, raw)
+    start, size = partition(raw, "data")
+    assert size // MIB == PARTITIONS["data"] + int(more[1])
+    assert (3 << 30) - start - size <= MIB
+    data = extract(raw, "data", tmp_path / "data")
+    assert len(file_of(data, "/machine-id").strip()) == 32
+    said = subprocess.run(["dumpe2fs", "-h", data], check=True, capture_output=True, text=True).stdout
+    fields = dict(line.split(":", 1) for line in said.splitlines() if ":" in line)
+    assert int(fields["Block count"]) * int(fields["Block size"]) == size
+    with Machine("grown-again", Bios(), [Drive(disk, "virtio", "qcow2")]) as machine:
+        machine.expect(READY, WITHIN)
+        assert "no data" not in machine.console
 
 
 @more

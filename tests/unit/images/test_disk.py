@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from images import disk
+from images.image import FILES
 from images.recipe import PARTITIONS
 
 
@@ -48,6 +49,14 @@ def test_the_disk_has_the_partitions_of_the_design_by_their_labels(tmp_path: Pat
         for name, begins in (("root-a", b"root" * 100), ("root-b", bytes(400))):
             file.seek(disk.starts()[name] << 20)
             assert file.read(400) == begins
+
+
+def test_only_the_data_are_found_by_their_type() -> None:
+    """What makes a partition larger in a box must not take another one."""
+    types = [line.partition("type=")[2].partition(",")[0] for line in disk.table().splitlines() if "type=" in line]
+    named = (FILES / "usr/lib/edgeway-box/repart.d/data.conf").read_text().partition("Type=")[2].strip()
+    assert types.count(named.upper()) == 1
+    assert types[-1] == named.upper()
 
 
 def test_a_disk_made_twice_is_the_same(tmp_path: Path) -> None:
