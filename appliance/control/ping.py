@@ -20,6 +20,8 @@ from appliance.model.facts import Namespace
 ECHO_REPLY, ECHO = 0, 8
 _ECHO: Final = struct.Struct("!BBHHH")
 _LARGEST: Final = 2048
+#: One for as long as this process lives: all questions to a target are one flow of conntrack, not one each.
+IDENTIFIER: Final = secrets.randbelow(1 << 16)
 
 
 def checksum(octets: bytes) -> int:
@@ -66,7 +68,7 @@ async def ping(namespaces: Namespaces, ns: Namespace, link: str, address: IPv4Ad
 
 async def _exchange(made: socket.socket) -> None:
     """Ask, and return when the answer has come."""
-    loop, identifier, sequence = asyncio.get_running_loop(), secrets.randbelow(1 << 16), secrets.randbelow(1 << 16)
-    await loop.sock_sendall(made, echo(identifier, sequence))
-    while not answers(await loop.sock_recv(made, _LARGEST), identifier, sequence):
+    loop, sequence = asyncio.get_running_loop(), secrets.randbelow(1 << 16)
+    await loop.sock_sendall(made, echo(IDENTIFIER, sequence))
+    while not answers(await loop.sock_recv(made, _LARGEST), IDENTIFIER, sequence):
         pass

@@ -53,6 +53,15 @@ async def test_a_backend_that_accepts_is_good_and_one_that_refuses_is_not(namesp
     assert not await check(namespaces, target(port=port), 5)
 
 
+async def test_a_check_leaves_no_connection(namespaces: Namespaces) -> None:
+    """Neither side waits for late packets of it, nor does conntrack."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        assert await check(namespaces, target(port=listener.getsockname()[1]), 5)
+        connection, _ = listener.accept()
+        with connection, pytest.raises(ConnectionResetError):
+            connection.recv(1)
+
+
 async def test_a_backend_that_says_nothing_has_failed_when_patience_ends(namespaces: Namespaces) -> None:
     """A full accept queue drops what comes; the check must end all the same."""
     with socket.socket() as listener:
