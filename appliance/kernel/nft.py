@@ -1,13 +1,13 @@
 """The port of our nft table, one a namespace: `NftTable` and `NftSet`, and the engines and instructions of flow records.
 
-Each namespace's changes are one transaction, so no packet sees a gap: a changed table is removed and made again with
-all its elements at once; when only sets change, elements are added and deleted and rules keep their counters. This goes
-through libnftables; where nothing but engines and instructions changes, `nft_records` does it without. An engine whose
+Each namespace's changes are one transaction, so no packet sees a gap; when only sets change, elements are added and deleted
+and rules keep their counters. Where rules change, they are exchanged once all that they lead to is there (`nft_swap`); a
+table of somebody else's rules is removed and made again. This goes through libnftables; where nothing but engines and instructions changes, `nft_records` does it without. An engine whose
 policy changes together with sets, and instructions that come with them, follow in a transaction of their own: the kernel
 shows the elements of interval sets later than the rules of the same transaction (design 0004).
 
 What the kernel holds is listed only when somebody else changed the namespace's ruleset since this process last looked
-or wrote: the kernel counts transactions (NFT_MSG_GETGEN). The table's comment tells which body it was made from; a body
+or wrote: the kernel counts transactions (NFT_MSG_GETGEN). The table tells which body it was made from; a body
 this process was not told about (`attend`, or a plan) is given as a body that differs, so it is replaced. So is a table
 whose rules somebody else changed. An empty set is a fact only if it was asked for. Sets that the packet path fills
 (flags dynamic or timeout) are not read.
@@ -18,17 +18,18 @@ from __future__ import annotations
 import errno
 import os
 import struct
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from appliance.kernel import nft_engines, nft_text
+from appliance.kernel import nft_engines, nft_swap, nft_text
 from appliance.kernel.generations import Generations
 from appliance.kernel.grace import Grace
 from appliance.kernel.libnftables import NftContext, NftError
 from appliance.kernel.netlink import NETLINK_NETFILTER, Answer, Message, Netlink, messages, parse
 from appliance.kernel.nft_records import Draft, Records, RefusedError
-from appliance.kernel.nft_script import Fact, Held, Script, postponed, script
+from appliance.kernel.nft_script import Fact, Held, Script, postponed, prepared, script
 from appliance.kernel.port import Failure
 from appliance.kernel.watching import Watcher
 from appliance.model.errors import KernelError
@@ -186,7 +187,7 @@ class NftPort:
         flows = self._records.read(ns, listing)
         if flows.stamps:
             self._grace.begin(ns)
-        return Held(generation, NftTable(ns, body), listing.sets, listing.hash, flows)
+        return Held(generation, NftTable(ns, body), listing.sets, listing.hash, flows, listing.objects)
 
     def _run(self, ns: Namespace, script: str) -> str:
         """Run a script in a namespace."""
@@ -215,17 +216,39 @@ class NftPort:
         self._prepare(ns, changes)
         if not any(isinstance(change.fact, NftTable | NftSet) for change in changes):
             return self._apply_records(ns, changes)
+        ready, failures = self._make_ready(ns, changes)
+        if failures:
+            return failures
         now, later = postponed(self._look(ns), changes)
         failures, engines = self._apply_text(ns, now)
+        if failures and ready:
+            with suppress(NftError):  # somebody else removed the table
+                self._run(ns, "\n".join(nft_swap.remove(ready)) + "\n")
         later = [*later, *engines, *(change for change in changes if isinstance(change.fact, Instruction))]
         if later and not failures:
             follow[ns] = later
         return failures
 
+    def _make_ready(
+        self, ns: Namespace, changes: Sequence[Change[Fact]]
+    ) -> tuple[frozenset[nft_text.Name], list[Failure]]:
+        """Make what new rules will lead to, which no packet reaches before; return what was made."""
+        held = self._look(ns)
+        made = prepared(held, changes)
+        if made is None:
+            return frozenset(), []
+        try:
+            self._run(ns, _text(made))
+        except NftError as error:
+            return frozenset(), self._failures(ns, changes, made.statements, str(error))
+        if self._generation(ns) == held.generation + 1:
+            self._held[ns] = replace(made.after, generation=held.generation + 1)
+        return made.after.objects - held.objects, []
+
     def _second(self, ns: Namespace, changes: Sequence[Change[Fact]]) -> list[Failure]:
         """Bump, and take away what was left for packets that were on their way; then instructions."""
         rest: Sequence[Change[Fact]] = changes
-        if any(isinstance(change.fact, NftSet) for change in changes):
+        if any(isinstance(change.fact, NftSet) for change in changes) or self._hold(ns).surplus:
             failures, _ = self._apply_text(ns, changes, last=True)
             rest = [change for change in changes if isinstance(change.fact, Instruction)]
             if failures or not rest:
@@ -254,7 +277,7 @@ class NftPort:
         if held.flows.stamps:
             self._grace.end(ns)
         try:
-            self._run(ns, "\n".join(statement.text for statement in made.statements) + "\n")
+            self._run(ns, _text(made))
         except NftError as error:
             return self._failures(ns, changes, made.statements, str(error)), ()
         for change in changes:
@@ -268,7 +291,7 @@ class NftPort:
     def _settle(self, ns: Namespace, held: Held, made: Script) -> None:
         """Remember what was written if nobody else wrote meanwhile; a new table's listing becomes its measure."""
         after = made.after
-        if after.table != held.table:
+        if made.looked:
             self._held.pop(ns, None)
             if after.table is not None:
                 self._rests.pop((ns, nft_text.digest(after.table.body)), None)
@@ -341,6 +364,10 @@ class NftPort:
                 if author is None or int.from_bytes(author, "big") != os.getpid():
                     return f"nft {ns}".rstrip()
         return None
+
+
+def _text(made: Script) -> str:
+    return "\n".join(statement.text for statement in made.statements) + "\n"
 
 
 def _name(fact: Fact) -> str:

@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from appliance.kernel import nft_engines, nft_text
+from appliance.kernel import nft_engines, nft_swap, nft_text
 from appliance.kernel.nft_engines import Advance, Bump, Flows
-from appliance.kernel.nft_text import Statement
+from appliance.kernel.nft_swap import Body
+from appliance.kernel.nft_text import Name, Statement
 from appliance.model.facts import Engine, FlowKey, Instruction, Namespace, NftSet, NftTable
 from appliance.state.diff import Change
 
@@ -27,37 +28,81 @@ _INTERVALS: Final = re.compile(r"^\s*(?:set|map)\s+(\S+)\s*\{[^}]*\bflags\s[^;}]
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a namespace holds at a generation of its ruleset; no table: no comment, no sets."""
+    """What a namespace holds at a generation of its ruleset; `hash` is that of the body; no table: nothing of all that."""
 
     generation: int
     table: NftTable | None
     sets: Mapping[str, nft_text.Elements]
     hash: str = ""
     flows: Flows = field(default_factory=Flows)
+    objects: frozenset[Name] = frozenset()
+
+    @property
+    def surplus(self) -> frozenset[Name]:
+        """Return what is left of another body."""
+        body = None if self.table is None else nft_swap.body(self.table.body)
+        return frozenset() if body is None else nft_swap.surplus(body, self.objects)
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What to run, what is held afterwards (engines: after `bumps`), and the changes of engines that must follow."""
+    """What to run, what is held afterwards (engines: after `bumps`), and the changes of engines that must follow.
+
+    `looked`: whether that must be looked up, because rules came or went.
+    """
 
     statements: Sequence[Statement]
     after: Held
     bumps: Sequence[Bump] = ()
     follow: Sequence[Change[Fact]] = ()
+    looked: bool = False
 
 
 def postponed(held: Held, changes: Changes) -> tuple[Changes, Changes]:
-    """Cut the changes of sets in two where one of intervals is among them; else the second part is empty.
+    """Cut the changes of sets in two where rules change, or a set of intervals is among them; else the second part is empty.
 
-    A packet that still finds an old element there must find what it leads to: old elements of other sets go later.
+    A packet that goes by the old ones must find what they lead to: old elements of other sets go later.
     """
-    late = set(_INTERVALS.findall(held.table.body)) if held.table is not None else set()
-    if not any(isinstance(change.fact, NftSet) and change.fact.name in late for change in changes):
-        return changes, ()
-    if any(isinstance(change.fact, NftTable) for change in changes):
+    table = _table(held, changes)
+    late = set(_INTERVALS.findall(table.body)) if table is not None else set()
+    if table != held.table:
+        if swapped(held, changes) is None:
+            return changes, ()
+    elif not any(_named(change.fact) in late for change in changes):
         return changes, ()
     cut = [(change, None) if _named(change.fact) in late else _cut(held, change) for change in changes]
     return [first for first, _ in cut], [second for _, second in cut if second is not None]
+
+
+def swapped(held: Held, changes: Changes) -> tuple[Body, Body] | None:
+    """Return the old body and the new one if the table changes and no packet need notice."""
+    table = _table(held, changes)
+    if held.table is None or table is None or table == held.table or nft_text.digest(held.table.body) != held.hash:
+        return None
+    old, new = nft_swap.body(held.table.body), nft_swap.body(table.body)
+    return None if old is None or new is None or not new.follows(old) else (old, new)
+
+
+def prepared(held: Held, changes: Changes) -> Script | None:
+    """Return what a table must have before its rules are exchanged; None if nothing."""
+    bodies, table = swapped(held, changes), _table(held, changes)
+    if bodies is None or table is None:
+        return None
+    text, names = nft_swap.prepare(*bodies)
+    facts = [change.new for change in changes if isinstance(change.new, NftSet) and change.new.name in names]
+    statements = [Statement(text, table)]
+    for fact in facts:
+        statements += nft_text.add(fact, fact.elements)
+    sets = {**held.sets, **{fact.name: fact.elements for fact in facts}}
+    return (
+        Script(statements, replace(held, sets=sets, objects=held.objects | bodies[1].pieces.keys())) if text else None
+    )
+
+
+def _table(held: Held, changes: Changes) -> NftTable | None:
+    """Return the table of afterwards."""
+    found = [change.new for change in changes if isinstance(change.fact, NftTable)]
+    return held.table if not found else found[-1] if isinstance(found[-1], NftTable) else None
 
 
 def _named(fact: Fact) -> str:
@@ -83,13 +128,15 @@ def script(ns: Namespace, held: Held, changes: Changes, advance: Advance, *, las
 
     Engines are bumped in the `last` transaction of a change, and unsettled in one before.
     """
-    table, sets, statements = _structure(held, changes)
+    table, (sets, statements) = _table(held, changes), _sets(held, changes)
     after = replace(held, table=table, sets=sets)
     if table is None and held.table is not None:
-        gone = Statement(nft_text.remove(), held.table)
-        return Script([gone], Held(held.generation, None, {}))
+        return Script([Statement(nft_text.remove(), held.table)], Held(held.generation, None, {}), looked=True)
     if table is not None and table != held.table:
-        return _anew(ns, replace(after, table=table), table, changes, advance)
+        bodies = swapped(held, changes)
+        if bodies is None:
+            return _anew(ns, after, table, changes, advance)
+        return _exchanged(ns, after, Statement(nft_swap.exchange(*bodies, table.body), table), statements, changes)
     follow = [change for change in changes if isinstance(change.fact, Engine)]
     if last:
         bumps = [_bump(held.flows, change, advance) for change in follow]
@@ -98,7 +145,16 @@ def script(ns: Namespace, held: Held, changes: Changes, advance: Advance, *, las
         bumps = [nft_engines.unsettle(held.flows, change.new) for change in follow if isinstance(change.new, Engine)]
     for bump in bumps:
         statements += nft_engines.statement(bump, held.flows.words.get(bump.engine.number, {}))
-    return Script(statements, after, bumps, follow)
+    return _cleared(Script(statements, after, bumps, follow)) if last else Script(statements, after, bumps, follow)
+
+
+def _cleared(made: Script) -> Script:
+    """Remove what is left of another body, with all its elements."""
+    gone, table = made.after.surplus, made.after.table
+    if not gone or table is None:
+        return made
+    kept = [one for one in made.statements if ("set", _named(one.fact)) not in gone]
+    return replace(made, statements=[*kept, Statement("\n".join(nft_swap.remove(gone)), table)], looked=True)
 
 
 def _bump(flows: Flows, change: Change[Fact], advance: Advance) -> Bump:
@@ -107,22 +163,30 @@ def _bump(flows: Flows, change: Change[Fact], advance: Advance) -> Bump:
     return (nft_engines.end if change.new is None else nft_engines.bump)(flows, change.fact, advance)
 
 
-def _structure(
-    held: Held, changes: Sequence[Change[Fact]]
-) -> tuple[NftTable | None, dict[str, nft_text.Elements], list[Statement]]:
-    """Return the table and sets of afterwards, and the changes of elements."""
-    table, sets = held.table, dict(held.sets)
+def _sets(held: Held, changes: Changes) -> tuple[dict[str, nft_text.Elements], list[Statement]]:
+    """Return the sets of afterwards, and the changes of elements."""
+    sets = dict(held.sets)
     statements: list[Statement] = []
     for change in changes:
         fact = change.fact
-        if isinstance(fact, NftTable):
-            table = change.new if isinstance(change.new, NftTable) else None
-        elif isinstance(fact, NftSet):
+        if isinstance(fact, NftSet):
             old = sets.pop(fact.name, frozenset())
             new = fact.elements if change.new is not None else frozenset()
             statements += nft_text.subtract(fact, old - new) + nft_text.add(fact, new - old)
             sets[fact.name] = new
-    return table, sets, statements
+    return sets, statements
+
+
+def _exchanged(
+    ns: Namespace, after: Held, rules: Statement, sets: Sequence[Statement], changes: Sequence[Change[Fact]]
+) -> Script:
+    """Exchange the rules, and what may change with them; every engine is bumped afterwards, for its rules may be others."""
+    wanted, statements = _engines(ns, after.flows, changes), [rules, *sets]
+    for engine in wanted.values():
+        held = after.flows.words.get(engine.number, {})
+        statements += nft_engines.statement(nft_engines.unsettle(after.flows, engine), held)
+    gone = [change for change in changes if isinstance(change.fact, Engine) and change.new is None]
+    return Script(statements, after, (), [*_judged_again(wanted), *gone], looked=True)
 
 
 def _anew(ns: Namespace, after: Held, table: NftTable, changes: Sequence[Change[Fact]], advance: Advance) -> Script:
@@ -139,7 +203,11 @@ def _anew(ns: Namespace, after: Held, table: NftTable, changes: Sequence[Change[
         *(nft_engines.end(after.flows, engine, advance) for engine in gone),
     ):
         statements += nft_engines.statement(bump)
-    return Script(statements, after, (), [Change("update", None, engine) for engine in wanted.values()])
+    return Script(statements, after, (), _judged_again(wanted), looked=True)
+
+
+def _judged_again(engines: Mapping[int, Engine]) -> list[Change[Fact]]:
+    return [Change("update", None, engine) for engine in engines.values()]
 
 
 def _rows(rows: Mapping[FlowKey, int], changes: Sequence[Change[Fact]]) -> dict[FlowKey, int]:

@@ -1,7 +1,7 @@
 """Our nft table as text: scripts to run, and what a listing says (nft(8), syntax and output of nft 1.0.6 and later).
 
-Pure. `nft` runs the scripts. The table carries the hash of the body it was made from in its comment, because the kernel
-gives back rules in other words than they were written in.
+Pure. `nft` runs the scripts. The table carries the hash of the body it was made from, because the kernel gives back rules
+in other words than they were written in: in a chain of its own, for what a table is made with can change later.
 """
 
 from __future__ import annotations
@@ -22,8 +22,13 @@ if TYPE_CHECKING:
 
 TABLE: Final = f"inet {NFT_TABLE}"
 Elements = frozenset[str]
+#: What a table has: kind (set for maps too, which share their names; chain, counter) and name.
+Name = tuple[str, str]
 
-_COMMENT: Final = re.compile(r'^\tcomment "ew:(\w+)"$', re.MULTILINE)
+#: The chain whose only rule says what the table was made from.
+MADE_FROM: Final = "made_from"
+_MADE_FROM: Final = re.compile(rf'^\tchain {MADE_FROM} \{{\n\t\treturn comment "ew:(\w+)"$', re.MULTILINE)
+_OBJECT: Final = re.compile(r"^\t(set|map|counter|chain) (\S+) \{$", re.MULTILINE)
 _SET: Final = re.compile(r"^\t(?:set|map) (\S+) \{\n(.*?)^\t\}$", re.MULTILINE | re.DOTALL)
 _ELEMENTS: Final = re.compile(r'\t\telements = \{((?:"[^"]*"|[^"}])*)\}\n?')
 _ELEMENT: Final = re.compile(r'(?:"[^"]*"|[^",])+')
@@ -48,7 +53,7 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What the kernel holds: the hash of the body it came from, the elements, and a digest of all the rest.
+    """What the kernel holds: the hash of the body it came from, the elements, what there is, and a digest of all the rest.
 
     Of what flow records live by (design 0004): the elements of the dispatch map, the engines whose chains there are, and
     the address families of the maps of instructions; their keys are listed in wrong words (nft 1.0.6 keeps no typeof).
@@ -60,6 +65,7 @@ class Listing:
     dispatch: Elements = frozenset()
     engines: tuple[int, ...] = ()
     families: tuple[int, ...] = ()
+    objects: frozenset[Name] = frozenset()
 
 
 def digest(text: str) -> str:
@@ -70,7 +76,12 @@ def digest(text: str) -> str:
 def table(fact: NftTable) -> Statement:
     """Make the table anew; what was there goes in the same transaction."""
     body = fact.body.rstrip("\n")
-    return Statement(f'{remove()}\ntable {TABLE} {{\ncomment "ew:{digest(fact.body)}"\n{body}\n}}', fact)
+    return Statement(f"{remove()}\ntable {TABLE} {{\n{made_from(fact.body)}\n{body}\n}}", fact)
+
+
+def made_from(body: str) -> str:
+    """Say what the table was made from."""
+    return f'chain {MADE_FROM} {{ return comment "ew:{digest(body)}"; }}'
 
 
 def remove() -> str:
@@ -98,16 +109,17 @@ def key(element: str) -> str:
 
 def parse(listing: str) -> Listing:
     """Read what `nft -s list table` prints."""
-    comment = _COMMENT.search(listing)
+    said = _MADE_FROM.search(listing)
     inner = dict(_SET.findall(listing))
     own = {DISPATCH, *INSTRUCTIONS.values()}
     return Listing(
-        comment[1] if comment else "",
+        said[1] if said else "",
         {name: _elements(text) for name, text in inner.items() if name not in own and not _DYNAMIC.search(text)},
         digest(_ENGINE.sub(r"\1", _ELEMENTS.sub("", listing))),
         _elements(inner.get(DISPATCH, "")),
         tuple(int(number) for number in _ENGINE.findall(listing)),
         tuple(version for version, name in INSTRUCTIONS.items() if name in inner),
+        frozenset(("set" if kind == "map" else kind, name) for kind, name in _OBJECT.findall(listing)),
     )
 
 

@@ -6,6 +6,7 @@ packet mark is the register that pieces pass values in: a decided word has bit 3
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -26,7 +27,7 @@ from appliance.model.marks import (
 )
 from services.feature import Chain, EdgeParts
 from services.rules.compile import Stages
-from services.rules.elements import declaration, elements, lookups
+from services.rules.elements import declaration, elements, fields, lookups
 from services.rules.rule import Family, RuleId
 
 #: After destination translation, before routing.
@@ -163,9 +164,9 @@ Compiled = Mapping[Family, Stages]
 def rules(compiled: Compiled, ns: Namespace) -> EdgeParts:
     """Return the shared rule table: the maps of regions of every family and stage."""
     named = [
-        (_regions(family, place), stage, family)
+        (name, stage, family)
         for family, stages in compiled.items()
-        for place, stage in enumerate(stages.stages)
+        for name, stage in zip(_names("regions", family, stages), stages.stages, strict=True)
     ]
     return EdgeParts(
         declarations=tuple(declaration(stage, name, family) for name, stage, family in named),
@@ -183,9 +184,10 @@ def index(
     statements: list[str] = []
     declarations, sets = [], []
     for family, stages in compiled.items():
-        for place, stage in enumerate(stages.stages):
-            verdicts = f"{name}_{family}_{place}"
-            statements += ["meta mark set 0", *lookups(stage, _regions(family, place), family)]
+        for regions, verdicts, stage in zip(
+            _names("regions", family, stages), _names(name, family, stages), stages.stages, strict=True
+        ):
+            statements += ["meta mark set 0", *lookups(stage, regions, family)]
             statements += [f"meta mark set meta mark map @{verdicts}", RETURN_DECIDED]
             declarations.append(f"map {verdicts} {{ type mark : mark; }}")
             sets.append(NftSet(ns, verdicts, _decided(stage.sets, order, words)))
@@ -204,5 +206,12 @@ def _decided(
     return frozenset(found)
 
 
-def _regions(family: int, place: int) -> str:
-    return f"regions{family}_{place}"
+def _names(prefix: str, family: Family, stages: Stages) -> list[str]:
+    """Name the maps of the stages.
+
+    Where a stage comes, goes or looks at other fields all names are others: the old maps stay until no packet goes by the
+    rules that look there (design 0004).
+    """
+    shape = "; ".join(" ".join(fields(stage, family)) for stage in stages.stages)
+    mark = hashlib.blake2b(shape.encode(), digest_size=2).hexdigest()
+    return [f"{prefix}_{family}_{mark}_{place}" for place in range(len(stages.stages))]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from ipaddress import ip_address
 
 from appliance.kernel.nft_engines import Flows
 from appliance.kernel.nft_flows import Stamp, words_of
-from appliance.kernel.nft_script import Fact, Held, Script, postponed, script
+from appliance.kernel.nft_script import Fact, Held, Script, postponed, prepared, script
+from appliance.kernel.nft_swap import body
+from appliance.kernel.nft_text import MADE_FROM, digest
 from appliance.model.facts import Engine, FlowKey, Instruction, Namespace, NftSet, NftTable
 from appliance.model.marks import Action
 from appliance.state.diff import Change, diff
@@ -23,6 +26,13 @@ def held() -> Held:
     """Hold a set, an engine that lives, one that is gone, and an instruction."""
     flows = Flows({1: Stamp(5, "p"), 2: Stamp(9, "")}, {1: words_of(1, 5)}, {FLOW: 0x8000_0100})
     return Held(3, TABLE, {"denied": frozenset({"80"})}, "", flows)
+
+
+def known() -> Held:
+    """Hold the same, in a table that is known to be made of its body."""
+    was, whole = held(), body(TABLE.body)
+    assert whole is not None
+    return replace(was, hash=digest(TABLE.body), objects=frozenset({*whole.pieces, ("chain", MADE_FROM)}))
 
 
 def advance(_: int, generation: int | None) -> int:
@@ -94,6 +104,60 @@ def test_a_table_made_anew_takes_changes_of_engines_and_instructions_with_it() -
     assert [change.new for change in made.follow] == [Engine(RED, 2, "r")]
 
 
+OTHER = NftTable(
+    RED,
+    flow_body({3: "82"}).replace("set denied {", "set refused {").replace("@denied", "@refused"),
+)
+
+
+def test_what_new_rules_lead_to_is_made_ready_with_all_its_elements() -> None:
+    """In a transaction that no packet notices; a table that must be made anew has none."""
+    given = changes(
+        [TABLE, NftSet(RED, "denied", frozenset({"80"}))], [OTHER, NftSet(RED, "refused", frozenset({"81"}))]
+    )
+    made = prepared(known(), given)
+    assert made is not None
+    assert [one.text for one in made.statements] == [
+        "table inet edgeway {\nset refused { type inet_service; }\nchain engine3 { }\n}",
+        "add element inet edgeway refused { 81 }",
+    ]
+    assert made.after.sets == {"denied": {"80"}, "refused": {"81"}}
+    assert made.after.objects - known().objects == {("set", "refused"), ("chain", "engine3")}
+    assert prepared(held(), given) is None
+    assert prepared(known(), changes([TABLE], [])) is None
+    assert prepared(known(), changes([], [STOP])) is None
+
+
+def test_rules_are_exchanged_and_what_the_old_ones_led_to_goes_afterwards() -> None:
+    """All engines are unsettled with them and bumped last; what counts, counts on."""
+    old: list[Fact] = [TABLE, NftSet(RED, "denied", frozenset({"80"})), Engine(RED, 1, "p")]
+    given = changes(old, [OTHER, NftSet(RED, "refused", frozenset({"81"})), Engine(RED, 3, "r")])
+    ready = prepared(known(), given)
+    assert ready is not None
+    now, later = postponed(ready.after, given)
+    made = script(RED, ready.after, now, advance)
+    text = "\n".join(one.text for one in made.statements)
+    assert "delete table" not in text
+    assert "element" not in text
+    assert "flush chain inet edgeway judge" in text
+    assert "counter judged" not in text
+    assert 'or 0x00003000 comment "unsettled"' in text
+    assert made.looked
+    assert [(change.operation, change.new) for change in made.follow] == [
+        ("update", Engine(RED, 3, "r")),
+        ("delete", None),
+    ]
+    last = script(RED, made.after, [*later, *made.follow], advance, last=True)
+    lines = "\n".join(one.text for one in last.statements).splitlines()
+    assert [line for line in lines if line.startswith("delete")] == [
+        *(line for line in lines if line.startswith("delete element inet edgeway dispatch")),
+        "delete set inet edgeway denied",
+        "delete chain inet edgeway engine1",
+        "delete chain inet edgeway engine2",
+    ]
+    assert "add element inet edgeway dispatch" in "\n".join(lines)
+
+
 def test_an_engine_and_a_row_that_the_new_body_has_no_place_for_are_left_out() -> None:
     """Unless they are wanted: then nft says that there is no such chain."""
     small = NftTable(RED, "map dispatch { type mark : verdict; }")
@@ -156,7 +220,7 @@ def test_without_intervals_or_with_another_table_nothing_is_postponed() -> None:
     other = changes([verdicts((1, 1), (5, 1))], [verdicts((2, 2))])
     assert postponed(wide(), other) == (other, ())
     anew = (*changes([WIDE, region(1)], [TABLE, region(2)]), *other)
-    assert postponed(wide(), anew) == (anew, ())
+    assert postponed(wide(), anew) == (anew, ()), "nobody knows what it was made of"
     assert postponed(Held(3, None, {}), other) == (other, ())
 
 

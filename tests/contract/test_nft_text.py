@@ -16,7 +16,9 @@ def elements(name: str, *texts: str) -> NftSet:
 def test_a_table_is_made_anew_in_one_script() -> None:
     """It removes what was there, and carries the hash of its body."""
     text = table(NftTable(RED, "chain c { }\n")).text
-    assert text.startswith('table inet edgeway {}\ndelete table inet edgeway\ntable inet edgeway {\ncomment "ew:')
+    assert text.startswith(
+        'table inet edgeway {}\ndelete table inet edgeway\ntable inet edgeway {\nchain made_from { return comment "ew:'
+    )
     assert text.endswith("\nchain c { }\n}")
 
 
@@ -43,9 +45,10 @@ def test_keys_leave_out_what_a_map_gives_and_comments() -> None:
 
 def test_a_listing_is_split_at_commas_outside_quotes() -> None:
     """Braces and commas inside quotes are text; elements do not count as rules."""
-    listing = 'table inet edgeway {\n\tcomment "ew:abc"\n\tset s {\n\t\ttype ifname\n\t\telements = { "a,}b",\n\t\t\t     "c" }\n\t}\n}\n'
+    listing = 'table inet edgeway {\n\tset s {\n\t\ttype ifname\n\t\telements = { "a,}b",\n\t\t\t     "c" }\n\t}\n\tchain made_from {\n\t\treturn comment "ew:abc"\n\t}\n}\n'
     found = parse(listing)
     assert found.hash == "abc"
+    assert found.objects == {("set", "s"), ("chain", "made_from")}
     assert found.sets == {"s": {'"a,}b"', '"c"'}}
     assert found.rest == parse(listing.replace('"c"', '"d"')).rest
     assert found.rest != parse(listing.replace("type ifname", "type mark")).rest

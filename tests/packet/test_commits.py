@@ -232,6 +232,43 @@ def test_commits_that_concern_others_disturb_no_flow(edge: Box, record_property:
     assert after == (marks, 2 * COMMITS)
 
 
+def structures() -> list[list[Tree]]:
+    """Return policies that make other tables: more groups than there is room for, a rate, another stage of look-ups."""
+    own = [rule("allow", 7000, "r1", "r2"), rule("allow", 7001, "r1", "r2", protocol="tcp")]
+    groups = [rule("deny", 1000 + number, f"r{number}") for number in range(3, 7)]
+    rate = [rule("limit", 2000, "r5", rate=100)]
+    sources = [rule("deny", "1-65535", "r6", source=[f"10.{number}.0.0/16"]) for number in range(1, 81)]
+    ports = [rule("deny", f"{number * 100}-{number * 100 + 50}", "r6") for number in range(100, 180)]
+    return [own, own + groups, own + rate, own + sources + ports, sources + ports + own + rate + groups]
+
+
+def test_commits_that_make_another_table_disturb_no_flow(
+    edge: Box, record_property: Callable[[str, object], None]
+) -> None:
+    """Its flows are judged again, and that is all: nothing is lost while rules and all that they lead to are exchanged."""
+    for number in range(1, 7):
+        edge.plug(f"r{number}")
+    _tell_drops_from_delays(edge)
+    policies, tables = structures(), set[str]()
+    apply(edge, *policies[0])
+    streams, times = Streams(edge), 4
+    with streams.running():
+        exchange(*streams.connections[1], b"first")
+        for rules in policies * times:
+            before = streams.sent
+            apply(edge, *rules)
+            tables.add(_table(edge))
+            while streams.sent < before + 20:
+                streams._stop.wait(0.01)
+    for pair in streams.connections:
+        exchange(*pair, b"still there")
+    again = {_retransmissions(end) for pair in streams.connections for end in pair}
+    record_property("measured", f"{len(policies) * times} other tables; {streams.sent} datagrams, {streams.lost} lost")
+    assert len(tables) == len(policies)
+    assert (streams.lost, streams.wrong, streams.carried) == (0, 0, streams.sent)
+    assert again == {(_ESTABLISHED, 0)}
+
+
 def commit(edge: Box, dice: random.Random, number: int) -> None:
     """Commit another policy."""
     rules, groups = policy(dice, number)
