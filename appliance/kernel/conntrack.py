@@ -26,8 +26,9 @@ from appliance.kernel.conntrack_codec import (
     mark_message,
     timeout_message,
 )
+from appliance.kernel.exchanges import Netlink
 from appliance.kernel.namespaces import SOL_NETLINK
-from appliance.kernel.netlink import NETLINK_NETFILTER, Answer, Message, Netlink, messages, stream
+from appliance.kernel.netlink import NETLINK_NETFILTER, Answer, Message, messages, stream
 from appliance.kernel.watching import NETLINK_ADD_MEMBERSHIP
 from appliance.model.errors import KernelError
 

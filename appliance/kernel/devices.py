@@ -16,7 +16,7 @@ from appliance.model.facts import HOST
 from appliance.model.marks import ALIAS
 
 if TYPE_CHECKING:
-    from appliance.kernel.netlink import Netlink
+    from appliance.kernel.exchanges import Netlink
     from appliance.model.facts import Address, Namespace
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19

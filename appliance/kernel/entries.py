@@ -11,7 +11,8 @@ from errno import EADDRNOTAVAIL, ENODEV, ENOENT, ESRCH
 from typing import TYPE_CHECKING, ClassVar, Final, Generic, TypeVar
 
 from appliance.kernel.devices import Device, devices
-from appliance.kernel.netlink import NETLINK_ROUTE, Message, Netlink
+from appliance.kernel.exchanges import Netlink
+from appliance.kernel.netlink import NETLINK_ROUTE, Message
 from appliance.kernel.port import Failure
 from appliance.kernel.watching import watch_route
 from appliance.model.errors import KernelError

@@ -17,8 +17,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from appliance.kernel.devices import Device, Peers, devices
+from appliance.kernel.exchanges import Netlink
 from appliance.kernel.link_messages import Request, configure, create, delete, give_back, move_in
-from appliance.kernel.netlink import NETLINK_ROUTE, Netlink
+from appliance.kernel.netlink import NETLINK_ROUTE
 from appliance.kernel.port import Failure
 from appliance.kernel.watching import LINK, watch_route
 from appliance.model.errors import KernelError

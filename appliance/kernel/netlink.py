@@ -16,14 +16,10 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
-from appliance.model.errors import KernelError
-
 if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator, Sequence
 
-    from appliance.kernel.namespaces import Namespaces
-    from appliance.model.facts import Namespace
 
 NLM_F_REQUEST, NLM_F_MULTI, NLM_F_ACK, NLM_F_DUMP_INTR = 0x1, 0x2, 0x4, 0x10
 NLM_F_DUMP: Final = 0x300
@@ -41,8 +37,6 @@ _ERROR: Final = struct.Struct("=i")
 _PAD: Final = (b"", b"\0\0\0", b"\0\0", b"\0")
 #: Messages of one send: their acks fit the receive buffer.
 _CHUNK: Final = 256
-#: A dump that was interrupted by a change is asked again, so often.
-_DUMPS: Final = 10
 #: The kernel packs at most 32 KiB of a dump into one datagram.
 _RECEIVE: Final = 1 << 16
 _SEQUENCE = count(1)
@@ -218,44 +212,3 @@ def stream(link: socket.socket, request: Message) -> Iterator[memoryview]:
                     raise OSError(code, said.message or os.strerror(code))
                 return
             yield payload
-
-
-class Netlink:
-    """Exchanges of one netlink protocol in any namespace, with errors that name the subsystem."""
-
-    def __init__(self, namespaces: Namespaces, protocol: int, subsystem: str) -> None:
-        """Sockets are those that `namespaces` keeps."""
-        self.namespaces, self.protocol, self.subsystem = namespaces, protocol, subsystem
-
-    def batch(self, ns: Namespace, requests: Sequence[Message]) -> list[Answer]:
-        """Send all in `ns`; return the kernel's answer to each."""
-        return batch(self.namespaces.netlink_socket(self.protocol, ns), requests)
-
-    def one(self, ns: Namespace, request: Message, what: str) -> None:
-        """Send one request; raise what the kernel says against it."""
-        said = self.batch(ns, [request])[0]
-        if said.errno:
-            raise self.error(what, said)
-
-    def get(self, ns: Namespace, request: Message) -> memoryview | Answer:
-        """Ask for one object in `ns`."""
-        return get(self.namespaces.netlink_socket(self.protocol, ns), request)
-
-    def dump(self, ns: Namespace, request: Message) -> list[memoryview]:
-        """Return the payloads of a whole dump; asked again while the kernel says that it changed meanwhile."""
-        link = self.namespaces.netlink_socket(self.protocol, ns)
-        for _ in range(_DUMPS):
-            try:
-                return list(stream(link, request))
-            except OSError as error:
-                if error.errno != errno.EINTR:
-                    raise KernelError(self.subsystem, f"dump {request.type}", error.errno or errno.EIO) from error
-        raise KernelError(self.subsystem, f"dump {request.type} changes all the time", errno.EINTR)
-
-    def error(self, what: str, said: Answer) -> KernelError:
-        """Make the error of an answer."""
-        return KernelError(
-            self.subsystem,
-            f"{what}: {said.message}" if said.message else what,
-            said.errno,
-        )

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from appliance.kernel.devices import devices
+from appliance.kernel.exchanges import Netlink
 from appliance.kernel.link_messages import delete, give_back
-from appliance.kernel.netlink import NETLINK_ROUTE, Netlink
+from appliance.kernel.netlink import NETLINK_ROUTE
 from appliance.kernel.port import Failure
 from appliance.kernel.watching import watch_directory
 from appliance.model.errors import KernelError

@@ -24,7 +24,8 @@ import errno
 import socket
 from typing import TYPE_CHECKING, Final
 
-from appliance.kernel.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Answer, Message, Netlink
+from appliance.kernel.exchanges import Netlink
+from appliance.kernel.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Answer, Message
 from appliance.kernel.rtnetlink import (
     RTM_DELNEXTHOP,
     RTM_GETNEXTHOP,

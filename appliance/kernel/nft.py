@@ -24,10 +24,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from appliance.kernel import nft_engines, nft_swap, nft_text
+from appliance.kernel.exchanges import Netlink
 from appliance.kernel.generations import Generations
 from appliance.kernel.grace import Grace
 from appliance.kernel.libnftables import NftContext, NftError
-from appliance.kernel.netlink import NETLINK_NETFILTER, Answer, Message, Netlink, messages, parse
+from appliance.kernel.netlink import NETLINK_NETFILTER, Answer, Message, messages, parse
 from appliance.kernel.nft_records import Draft, Records, RefusedError
 from appliance.kernel.nft_script import Fact, Held, Script, postponed, prepared, script
 from appliance.kernel.port import Failure

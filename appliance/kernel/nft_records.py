@@ -14,8 +14,9 @@ from typing import Final
 
 from appliance.kernel import nft_engines, nft_flows
 from appliance.kernel.conntrack import KernelConntrack
+from appliance.kernel.exchanges import Netlink
 from appliance.kernel.grace import Grace
-from appliance.kernel.netlink import NLM_F_ACK, NLMSG_ERROR, Answer, Message, Netlink, answer, messages, send
+from appliance.kernel.netlink import NLM_F_ACK, NLMSG_ERROR, Answer, Message, answer, messages, send
 from appliance.kernel.nft_engines import Advance, Bump, Flows
 from appliance.kernel.nft_flows import DECISION
 from appliance.kernel.nft_script import Fact

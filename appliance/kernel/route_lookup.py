@@ -13,7 +13,8 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from appliance.kernel.devices import indexes
-from appliance.kernel.netlink import NETLINK_ROUTE, Answer, Message, Netlink, attribute, parse, to_u32, u32
+from appliance.kernel.exchanges import Netlink
+from appliance.kernel.netlink import NETLINK_ROUTE, Answer, Message, attribute, parse, to_u32, u32
 from appliance.kernel.rtnetlink import RTA_DST, RTA_GATEWAY, RTA_OIF, RTA_VIA, RTM_GETROUTE
 from appliance.model.errors import KernelError
 from appliance.model.facts import Hop

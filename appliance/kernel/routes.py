@@ -18,7 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from appliance.kernel.netlink import NETLINK_ROUTE, Netlink
+from appliance.kernel.exchanges import Netlink
+from appliance.kernel.netlink import NETLINK_ROUTE
 from appliance.kernel.port import Failure
 from appliance.kernel.routecolumns import RouteChange
 from appliance.kernel.routetable import RouteTable

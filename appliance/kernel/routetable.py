@@ -21,7 +21,8 @@ from ipaddress import IPv4Network, IPv6Network
 from itertools import repeat
 from typing import TYPE_CHECKING, Final
 
-from appliance.kernel.netlink import NETLINK_ROUTE, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Netlink
+from appliance.kernel.exchanges import Netlink
+from appliance.kernel.netlink import NETLINK_ROUTE, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
 from appliance.kernel.nexthops import Hops, NextHops
 from appliance.kernel.port import Failure
 from appliance.kernel.routebuckets import METRICS, Bucket, Places, on_link, sort

@@ -13,7 +13,8 @@ from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Final
 
 from appliance.kernel.devices import devices, indexes
-from appliance.kernel.netlink import NETLINK_ROUTE, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Message, Netlink
+from appliance.kernel.exchanges import Netlink
+from appliance.kernel.netlink import NETLINK_ROUTE, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Message
 from appliance.kernel.port import Failure
 from appliance.kernel.steerwatch import watch_steers
 from appliance.kernel.steerwire import (

@@ -12,12 +12,12 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from appliance.kernel.exchanges import Netlink
 from appliance.kernel.netlink import (
     NLM_F_CREATE,
     NLM_F_EXCL,
     NLM_F_REPLACE,
     Message,
-    Netlink,
     nest,
     parse,
     text,

@@ -15,8 +15,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from appliance.kernel import tc
+from appliance.kernel.exchanges import Netlink
 from appliance.kernel.libbpf import Program
-from appliance.kernel.netlink import NETLINK_ROUTE, Netlink
+from appliance.kernel.netlink import NETLINK_ROUTE
 from appliance.kernel.port import Failure
 from appliance.kernel.watching import LINK, watch_route
 from appliance.model.errors import KernelError

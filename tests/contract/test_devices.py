@@ -6,7 +6,8 @@ from ipaddress import IPv6Address
 from typing import TYPE_CHECKING
 
 from appliance.kernel.devices import Peers, devices, indexes
-from appliance.kernel.netlink import NETLINK_ROUTE, Netlink
+from appliance.kernel.exchanges import Netlink
+from appliance.kernel.netlink import NETLINK_ROUTE
 from appliance.model.facts import HOST, Namespace
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ import pytest
 
 from appliance.kernel import tc
 from appliance.kernel.compose import OBJECT, PROGRAM
+from appliance.kernel.exchanges import Netlink
 from appliance.kernel.libbpf import Program
-from appliance.kernel.netlink import NETLINK_ROUTE, Netlink
+from appliance.kernel.netlink import NETLINK_ROUTE
 from appliance.model.errors import KernelError
 from appliance.model.facts import HOST
 
