@@ -7,7 +7,7 @@ kernel; `services.flows.reconcile` finds the flows of each change and decides (d
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from ipaddress import ip_address
 from typing import ClassVar, Final
 
@@ -17,99 +17,77 @@ from services.flows.promises import Backend, Mappings, Ports, Service
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class VipGone:
+class _OfVpc:
+    """What happened to something of a VPC; the first field after the VPC says to what."""
+
+    kind: ClassVar[str]
+    vpc: str
+
+    def __str__(self) -> str:
+        """Name it: kind, VPC and subject, the rest."""
+        _, subject, *rest = (str(getattr(self, each.name)) for each in fields(self))
+        return " ".join((self.kind, f"{self.vpc}/{subject}", *rest))
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class VipGone(_OfVpc):
     """A VIP was removed or has another address, port or protocol."""
 
     kind: ClassVar[str] = "vip-gone"
-    vpc: str
     service: Service
-
-    def __str__(self) -> str:
-        """Name it."""
-        return f"{self.kind} {self.vpc}/{self.service}"
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class BackendGone:
+class BackendGone(_OfVpc):
     """A backend of a VIP is down, removed, on another host, or listens on another port."""
 
     kind: ClassVar[str] = "backend-gone"
-    vpc: str
     service: Service
     backend: Backend
 
-    def __str__(self) -> str:
-        """Name it."""
-        return f"{self.kind} {self.vpc}/{self.service} {self.backend}"
-
 
 @dataclass(frozen=True, slots=True, order=True)
-class FloatingMoved:
+class FloatingMoved(_OfVpc):
     """A public address is no longer translated one to one to a private one."""
 
     kind: ClassVar[str] = "floating-moved"
-    vpc: str
     public: Address
     private: Address
 
-    def __str__(self) -> str:
-        """Name it."""
-        return f"{self.kind} {self.vpc}/{self.public} {self.private}"
-
 
 @dataclass(frozen=True, slots=True, order=True)
-class SnatMoved:
+class SnatMoved(_OfVpc):
     """Ports of a source NAT address are no longer this host's, or the VPC has another address."""
 
     kind: ClassVar[str] = "snat-moved"
-    vpc: str
     address: Address
     ports: Ports
 
-    def __str__(self) -> str:
-        """Name it."""
-        return f"{self.kind} {self.vpc}/{self.address} {self.ports}"
-
 
 @dataclass(frozen=True, slots=True, order=True)
-class GuestGone:
+class GuestGone(_OfVpc):
     """A guest, here or on another host, was removed, or has another address."""
 
     kind: ClassVar[str] = "guest-gone"
-    vpc: str
     guest: str
     address: Address
 
-    def __str__(self) -> str:
-        """Name it."""
-        return f"{self.kind} {self.vpc}/{self.guest} {self.address}"
-
 
 @dataclass(frozen=True, slots=True, order=True)
-class GuestMoved:
+class GuestMoved(_OfVpc):
     """A guest that stood here stands on another host."""
 
     kind: ClassVar[str] = "guest-moved"
-    vpc: str
     guest: str
     address: Address
 
-    def __str__(self) -> str:
-        """Name it."""
-        return f"{self.kind} {self.vpc}/{self.guest} {self.address}"
-
 
 @dataclass(frozen=True, slots=True, order=True)
-class VipServed:
+class VipServed(_OfVpc):
     """A VIP has its first backend here: flows that called it in vain would go on in vain."""
 
     kind: ClassVar[str] = "vip-served"
-    vpc: str
     service: Service
-
-    def __str__(self) -> str:
-        """Name it."""
-        return f"{self.kind} {self.vpc}/{self.service}"
 
 
 Change = VipGone | BackendGone | FloatingMoved | SnatMoved | GuestGone | GuestMoved | VipServed
