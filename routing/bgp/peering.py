@@ -105,6 +105,16 @@ class Peering:
         self._cease(shutdown(subcode, text), now)
         self._settle(now)
 
+    @property
+    def waited_for(self) -> bool:
+        """Tell whether the neighbour keeps our routes until we have started again, unless we cease (RFC 4724 4.2)."""
+        session = self._session
+        return (
+            session is not None
+            and session.agreement is not None
+            and session.agreement.established.restart_time is not None
+        )
+
     def reconfigure(self, neighbor: Neighbor, speaker: Speaker, now: float) -> None:
         """Take another configuration; the session is reset only if our OPEN or our end of it would be another."""
         before = (self._common.asn, self._offer, self.neighbor.local_address)

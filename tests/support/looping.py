@@ -15,7 +15,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from routing.bgp.values import Address
-from routing.engines.native.core import Action
+from routing.engines.native.core import Action, Hang, Write
 from routing.engines.native.loop import Loop
 from tests.support.waiting import eventually
 
@@ -34,6 +34,8 @@ class Notes:
         self.due: float | None = None
         self.order: list[int] = []
         self.failure: Exception | None = None
+        #: To whom it has a last word.
+        self.last: list[int] = []
 
     def accepted(self, connection: int, address: Address, local: Address, now: float) -> bool:
         """Take note."""
@@ -80,6 +82,11 @@ class Notes:
         """Take note; that was all that was due."""
         self.told.append(("tick", now))
         self.due = None
+
+    def leave(self, now: float) -> None:
+        """Take note, and write a last word to whom the test wants."""
+        self.told.append(("leave", now))
+        self.actions += [action for to in self.last for action in (Write(to, b"farewell"), Hang(to))]
 
     def settle(self) -> list[Action]:
         """Return what the test wants done."""

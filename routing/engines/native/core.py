@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from routing.bgp.encode import end_of_rib
 from routing.bgp.intake import Intake
-from routing.bgp.notify import Notify
+from routing.bgp.notify import ADMINISTRATIVE_SHUTDOWN, Notify
 from routing.bgp.peering import Close, Connect, Down, Effect, Moved, Peering, RefreshAsked, Transmit, Up, Updates
 from routing.bgp.routeserver import Bests, Converged, EndOfRib, Output, RouteServer
 from routing.bgp.update import Format
@@ -179,6 +179,14 @@ class Core:
         for address, peering in list(self.peerings.items()):
             peering.stop(subcode, "", now)
             self._follow(address, now)
+
+    def leave(self, now: float) -> None:
+        """Say to all that the process ends; not to those who wait for the next one if nothing is said."""
+        self._ceased, self._away = True, {}
+        for address, peering in list(self.peerings.items()):
+            if not peering.waited_for:
+                peering.stop(ADMINISTRATIVE_SHUTDOWN, "", now)
+                self._follow(address, now)
 
     def watch(self, *, on: bool) -> None:
         """Make news of best paths, or not."""

@@ -141,7 +141,7 @@ class Loop:
         os.eventfd_write(self._woken, 1)
 
     def run(self) -> None:
-        """Turn until stopped.
+        """Turn until stopped, and take leave.
 
         What fails while consequences are worked out leaves nobody knows which of them untold: to go on would be to tell
         neighbours a table that is not ours. The process ends, without a NOTIFICATION: whoever agreed on graceful restart
@@ -151,6 +151,9 @@ class Loop:
         try:
             while not self._stopped:
                 more = self.turn(0 if more else self._patience())
+            now = self._clock()
+            self._core.leave(now)
+            self._settle(now)
         except Exception as error:
             log("engine-failed", error=traceback.format_exc())
             raise SystemExit(FAILED) from error

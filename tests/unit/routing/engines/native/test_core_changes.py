@@ -211,6 +211,18 @@ def test_all_are_told_of_the_end() -> None:
     assert talk.core.deadline() is None
 
 
+def test_who_waits_for_the_next_process_is_left_without_a_word() -> None:
+    """A Cease would have it forget our routes (RFC 4724 4); all others are told why the connection closes."""
+    talk = Parley(speaker(neighbor(1), neighbor(2), neighbor(3, restart_time=0)))
+    connections = [talk.up(1), talk.up(2, restart=HELPED), talk.up(3, restart=HELPED)]
+    talk.core.leave(talk.now)
+    talk.settle()
+    assert [[(n.code, n.subcode) for n in talk.ears[each].notified] for each in connections] == [[(6, 2)], [], [(6, 2)]]
+    assert talk.hung == [connections[0], connections[2]]
+    late = talk.connect(1)
+    assert late is None or not talk.ears[late].open
+
+
 # -- after a restart
 
 

@@ -418,6 +418,17 @@ def test_a_loop_that_sleeps_can_be_stopped(bench: Bench) -> None:
     assert not running.is_alive()
 
 
+def test_who_is_told_goodbye_hears_it(bench: Bench) -> None:
+    """It is written before the loop ends."""
+    client, number = bench.client(1)
+    bench.notes.last = [number]
+    bench.loop.stop()
+    bench.loop.run()
+    assert bench.notes.of("leave") == [("leave", bench.now)]
+    assert client.recv(100) == b"farewell"
+    assert client.recv(100) == b""
+
+
 @pytest.mark.parametrize("failing", ["settle", "tick"])
 def test_what_fails_for_all_ends_the_process_and_is_in_the_log(
     failing: str, bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
