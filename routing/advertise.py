@@ -209,6 +209,7 @@ def _peer(intent: Intent, name: str, peer: Peer, where: Address | Network, local
         exports=ExportPolicy(_of(receives, version)),
         # We connect too: other implementations wait two minutes after a connection that was refused.
         passive=not single,
+        client=peer.role == "rs-client",
     )
 
 

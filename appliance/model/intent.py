@@ -120,6 +120,10 @@ class Peer(Section):
         default_factory=lambda: Announces.model_validate({}), description="what it may announce; nothing when absent"
     )
     receives: tuple[PrefixRuleText, ...] = Field((), description="what it is sent; all accepted routes when empty")
+    role: Literal["rs-client"] | None = Field(
+        None,
+        description="RFC 9234: we say that we are its route server, mark routes, refuse leaks; engine native",
+    )
 
 
 class SourceNat(Section):

@@ -35,7 +35,7 @@ EXAMPLE: Final[dict[str, Any]] = {
         "rs1": {
             "id": 1,
             "roles": ["route-server"],
-            "engine": "gobgp",
+            "engine": "native",
             "loopback": {"ipv4": "10.255.0.1", "ipv6": "fd00:ff::1"},
             "fabric": {"interface": "eth1", "ipv4": "10.0.0.1/24", "ipv6": "fd00:fab::1/64", "mtu": 1500},
             "exchange": {"interface": "eth2", "ipv4": "192.0.2.1/24", "ipv6": "2001:db8:ff::1/64"},
@@ -61,6 +61,7 @@ EXAMPLE: Final[dict[str, Any]] = {
             "addresses": ["192.0.2.101", "2001:db8:ff::101"],
             "announces": {"prefixes": [], "transit": True, "max-prefixes": 1000000},
             "receives": ["203.0.113.0/24"],
+            "role": "rs-client",
         },
         "legacy": {
             "plane": "zone",

@@ -174,8 +174,22 @@ def _peer(intent: Intent, name: str, peer: Peer) -> Iterator[Problem]:
         yield Problem(("peers", name), "give either addresses or a range", "a range serves unknown speakers")
     if peer.plane == "zone" and peer.as_ != intent.zone.as_:
         yield Problem(("peers", name, "as"), f"plane zone is iBGP: AS {intent.zone.as_}", "or use plane exchange")
+    if peer.role is not None:
+        yield from _role(intent, ("peers", name, "role"), peer)
     if peer.plane == "exchange" and peer.as_ in (intent.zone.as_, intent.zone.exchange_as):
         yield Problem(("peers", name, "as"), "is an AS of this zone", "plane exchange is eBGP")
+
+
+def _role(intent: Intent, here: Path, peer: Peer) -> Iterator[Problem]:
+    others = sorted(
+        name for name, node in intent.nodes.items() if "route-server" in node.roles and node.engine != "native"
+    )
+    if peer.plane == "zone":
+        yield Problem(here, "roles are for eBGP (RFC 9234)", "remove it, or use plane exchange")
+    elif others:
+        yield Problem(
+            here, f"the engine of {', '.join(others)} knows no roles", "use engine native there, or remove it"
+        )
 
 
 def check_public(intent: Intent) -> Iterator[Problem]:

@@ -36,6 +36,7 @@ class Code(IntEnum):
     AS4_PATH = 17
     AS4_AGGREGATOR = 18
     LARGE_COMMUNITIES = 32
+    ONLY_TO_CUSTOMER = 35
 
 
 OPTIONAL = 0x80
@@ -61,7 +62,10 @@ FLAGS: dict[int, int] = {
     Code.AS4_PATH: OPTIONAL | TRANSITIVE,
     Code.AS4_AGGREGATOR: OPTIONAL | TRANSITIVE,
     Code.LARGE_COMMUNITIES: OPTIONAL | TRANSITIVE,
+    Code.ONLY_TO_CUSTOMER: OPTIONAL | TRANSITIVE,
 }
+#: Nothing but an export or a leak depends on its value, so it stays among those that are passed on as they are.
+_CARRIED = frozenset({Code.ONLY_TO_CUSTOMER})
 
 _SHORT = 255
 
@@ -115,7 +119,9 @@ def decode(octets: bytes) -> Attributes:
     found = _whole(octets)
     values = {attribute.code: attribute.value for attribute in found}
     try:
-        return _decoded(values, tuple(UnknownAttribute(f & ~EXTENDED, c, v) for f, c, v in found if c not in FLAGS))
+        return _decoded(
+            values, tuple(UnknownAttribute(f & ~EXTENDED, c, v) for f, c, v in found if c not in FLAGS or c in _CARRIED)
+        )
     except (struct.error, IndexError, KeyError) as error:
         raise ValueError(f"attributes are malformed: {octets.hex()}") from error
 
@@ -215,6 +221,19 @@ def _hop(next_hop: Address, family: Family) -> Attribute:
         return known(Code.NEXT_HOP, next_hop.packed)
     # RFC 4291 2.5.5.2: an IPv6 prefix has no other way to name an IPv4 next hop.
     return reduced(family, IPv6Address(0xFFFF_0000_0000 | int(next_hop)).packed)
+
+
+def has(attributes: Attributes, code: Code) -> bool:
+    """Tell whether an attribute is among those that are passed on as they are."""
+    return any(one.code == code for one in attributes.unknown)
+
+
+def marked(octets: bytes, asn: int) -> bytes:
+    """Add ONLY_TO_CUSTOMER with our AS unless it is there already (RFC 9234 5)."""
+    found = _whole(octets)
+    if any(attribute.code == Code.ONLY_TO_CUSTOMER for attribute in found):
+        return octets
+    return join(_ordered([*found, known(Code.ONLY_TO_CUSTOMER, struct.pack("!L", asn))]))
 
 
 def downgrade(octets: bytes) -> bytes:

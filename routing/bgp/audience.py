@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from routing.bgp.attributes import encode
+from routing.bgp.attributes import encode, marked
 from routing.bgp.decision import rank
 from routing.bgp.paths import Label, Path
 from routing.bgp.values import Family
@@ -39,6 +39,7 @@ class Audience:
         self.roster: tuple[Peer, ...] = ()
         self.told = 0
         self._exporter, self._transparent = exporter, exporter.transparent
+        self._mark = treatment.only_to_customer
         self._by_asn: dict[int, dict[Peer, None]] = {}
         self._by_router_id: dict[IPv4Address, dict[Peer, None]] = {}
         self._asns: frozenset[int] = frozenset()
@@ -70,7 +71,7 @@ class Audience:
             return None
         if label.__class__ is Path and self._transparent and label.source is not None:
             # What nearly every label of a route server is.
-            return label.octets if label.reason is None and len(label.next_hop) in self.hops[family] else None
+            return self.words(label) if label.reason is None and len(label.next_hop) in self.hops[family] else None
         return self._best(self._exporter.candidates(label.ranked), family, total=label.total)
 
     def said_to(self, peer: Peer, label: Label | None, family: Family) -> bytes | None:
@@ -127,14 +128,26 @@ class Audience:
     def _octets(self, path: Path, family: Family) -> bytes | None:
         """Return a path's attributes as they are said here; None: there is no saying it."""
         if self._transparent and path.source is not None:
-            return path.octets if len(path.next_hop) in self.hops[family] else None
+            return self.words(path) if len(path.next_hop) in self.hops[family] else None
         if path.sent is None:
             path.sent = {}
         key = (self.treatment, family)
         if key not in path.sent:
             attributes = self._exporter.attributes(path, self.treatment, family)
-            path.sent[key] = None if attributes is None else encode(attributes, family)
+            octets = None if attributes is None else encode(attributes, family)
+            path.sent[key] = octets if octets is None or self._mark is None else marked(octets, self._mark)
         return path.sent[key]
+
+    def words(self, path: Path) -> bytes:
+        """Return what a route server says of a path that somebody taught it: what it heard, and a mark if there is one."""
+        if self._mark is None:
+            return path.octets
+        if path.sent is None:
+            path.sent = {}
+        found = path.sent.get(self._mark)
+        if found is None:
+            found = path.sent[self._mark] = marked(path.octets, self._mark)
+        return found
 
 
 def _remove(groups: dict[K, dict[Peer, None]], key: K, peer: Peer) -> None:

@@ -260,7 +260,7 @@ class Audiences:
         nlri, number = prefixes
         concerned = audience.concerned_by(path)
         if len(concerned) < len(audience.roster):
-            sends.append(Send(audience.roster, concerned, family, path.octets, nlri, audience.format))
+            sends.append(Send(audience.roster, concerned, family, audience.words(path), nlri, audience.format))
         audience.told += number
         for peer in concerned:
             self._places[peer].extra -= number

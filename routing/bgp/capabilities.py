@@ -1,7 +1,8 @@
 """What a speaker says of itself in its OPEN, and the capabilities it says it with.
 
 Called by `routing.bgp.messages`. RFC 5492; multiprotocol (RFC 4760), route refresh (RFC 2918, 7313), extended messages
-(RFC 8654), extended next hop (RFC 8950), graceful restart (RFC 4724, 8538), four-octet AS numbers (RFC 6793).
+(RFC 8654), extended next hop (RFC 8950), graceful restart (RFC 4724, 8538), four-octet AS numbers (RFC 6793), roles
+(RFC 9234).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from enum import IntEnum
 from ipaddress import IPv4Address
 
 from routing.bgp.notify import OPEN_ERROR, Notify
@@ -20,6 +22,7 @@ MULTIPROTOCOL = 1
 REFRESH = 2
 EXTENDED_NEXT_HOP = 5
 EXTENDED_MESSAGE = 6
+ROLE = 9
 RESTART = 64
 FOUR_OCTET = 65
 ENHANCED_REFRESH = 70
@@ -31,6 +34,16 @@ _RESTARTING = 0x8000
 _NOTIFICATION = 0x4000
 _TIME = 0x0FFF
 _PRESERVED = 0x80
+
+
+class Role(IntEnum):
+    """What a speaker is to the other one (RFC 9234 4.1)."""
+
+    PROVIDER = 0
+    ROUTE_SERVER = 1
+    CLIENT = 2
+    CUSTOMER = 3
+    PEER = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +60,8 @@ class Restart:
 class Open:
     """What an OPEN says; `asn` is the real one, families are those of ours.
 
-    `extended_next_hop` is IPv4 unicast by IPv6 next hops. What else a speaker offers does not matter to us.
+    `extended_next_hop` is IPv4 unicast by IPv6 next hops. `roles` are all that it claims, numbers that nobody assigned
+    too; more than one is a mismatch. What else a speaker offers does not matter to us.
     """
 
     asn: int
@@ -60,6 +74,7 @@ class Open:
     extended_message: bool = False
     extended_next_hop: bool = False
     restart: Restart | None = None
+    roles: frozenset[int] = frozenset()
 
 
 def encode(said: Open) -> bytes:
@@ -76,6 +91,8 @@ def _capabilities(said: Open) -> Iterator[tuple[int, bytes]]:
         yield EXTENDED_NEXT_HOP, struct.pack("!HHH", *_IPV4_BY_IPV6)
     if said.extended_message:
         yield EXTENDED_MESSAGE, b""
+    for role in sorted(said.roles):
+        yield ROLE, bytes((role,))
     if said.restart is not None:
         yield RESTART, _restart(said.restart)
     if said.four_octet:
@@ -145,6 +162,11 @@ def _read_restart(said: Open, value: bytes) -> Open:
     return replace(said, restart=Restart(head & _TIME, bool(head & _RESTARTING), bool(head & _NOTIFICATION), families))
 
 
+def _read_role(said: Open, value: bytes) -> Open:
+    # One of another length says nothing: most who hear it have no role themselves, and no session should end for it.
+    return replace(said, roles=said.roles | {value[0]}) if len(value) == 1 else said
+
+
 def _read_four_octet(said: Open, value: bytes) -> Open:
     return replace(said, asn=struct.unpack("!L", value)[0], four_octet=True)
 
@@ -155,6 +177,7 @@ _READERS: dict[int, Callable[[Open, bytes], Open]] = {
     REFRESH: lambda said, _: replace(said, refresh=True),
     EXTENDED_NEXT_HOP: _read_next_hop,
     EXTENDED_MESSAGE: lambda said, _: replace(said, extended_message=True),
+    ROLE: _read_role,
     RESTART: _read_restart,
     FOUR_OCTET: _read_four_octet,
     ENHANCED_REFRESH: lambda said, _: replace(said, enhanced_refresh=True),

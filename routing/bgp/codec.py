@@ -111,6 +111,7 @@ def neighbor_to_json(neighbor: Neighbor) -> Json:
         "extended_next_hop": neighbor.extended_next_hop,
         "hold_time": neighbor.hold_time,
         "restart_time": neighbor.restart_time,
+        "client": neighbor.client,
     }
 
 

@@ -30,6 +30,7 @@ class Treatment:
     """All that the attributes sent to a neighbour depend on, besides the path.
 
     `local_address` is ours on the session; `next_hops` are our addresses for prefixes of the other family.
+    `only_to_customer` is the AS that marks routes which it must not pass on to providers and peers (RFC 9234 5).
     """
 
     external: bool
@@ -38,6 +39,7 @@ class Treatment:
     families: frozenset[Family]
     next_hop_self: bool
     extended_next_hop: bool
+    only_to_customer: int | None = None
 
     def own_next_hop(self, family: Family) -> Address | None:
         """Return the next hop that names ourselves to this neighbour, None if we have none for the family."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from routing.bgp.capabilities import MULTIPROTOCOL
+from routing.bgp.capabilities import MULTIPROTOCOL, Role
 from routing.bgp.messages import SHORT_LIMIT, Open, Restart
 from routing.bgp.notify import OPEN_ERROR, Notify
 from routing.bgp.session import Established
@@ -24,6 +24,7 @@ _BAD_PEER_AS = 2
 _BAD_IDENTIFIER = 3
 _UNACCEPTABLE_HOLD_TIME = 6
 _UNSUPPORTED_CAPABILITY = 7
+ROLE_MISMATCH = 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ def offer(neighbor: Neighbor, speaker: Speaker, *, restarting: bool = False) -> 
         extended_message=True,
         extended_next_hop=neighbor.extended_next_hop and Family.IPV4 in neighbor.families,
         restart=restart if neighbor.restart_time > 0 else None,
+        roles=frozenset({Role.ROUTE_SERVER}) if neighbor.client else frozenset(),
     )
 
 
@@ -115,10 +117,18 @@ def _check(ours: Open, theirs: Open, asn: int) -> None:
         raise Notify(OPEN_ERROR, _BAD_IDENTIFIER, text=said)
     if 0 < theirs.hold_time < _SHORTEST_HOLD:
         raise Notify(OPEN_ERROR, _UNACCEPTABLE_HOLD_TIME)
+    # RFC 9234 4.2: who says no role is one of those who know none.
+    if ours.roles and theirs.roles and theirs.roles != {Role.CLIENT}:
+        raise Notify(OPEN_ERROR, ROLE_MISMATCH, text=f"OPEN Message Error / Role Mismatch: {_roles(theirs.roles)}")
     if not ours.families & theirs.families:
         said = f"OPEN Message Error / Unsupported Capability: no family of ours among {_names(theirs.families)}"
         # RFC 5492 5: the data names the capabilities that are missing.
         raise Notify(OPEN_ERROR, _UNSUPPORTED_CAPABILITY, _capabilities(ours.families), said)
+
+
+def _roles(roles: frozenset[int]) -> str:
+    known = {role.value: role.name.lower().replace("_", " ") for role in Role}
+    return "it is " + " and ".join(known.get(role, f"role {role}") for role in sorted(roles)) + ", not a client"
 
 
 def _names(families: frozenset[Family]) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
+from routing.bgp.attributes import Code, has
 from routing.bgp.values import (
     Attributes,
     ExportPolicy,
@@ -104,7 +105,17 @@ class ImportCheck:
 
     def attributes(self, attributes: Attributes) -> Reason | None:
         """Judge what all prefixes of one attribute set share."""
-        return self._path(attributes) or self._next_hop(attributes) or self._reflection(attributes)
+        return (
+            self._path(attributes)
+            or self._next_hop(attributes)
+            or self._reflection(attributes)
+            or self._leak(attributes)
+        )
+
+    def _leak(self, attributes: Attributes) -> Reason | None:
+        # RFC 9234 5: "If a route with the OTC Attribute is received from a Customer or an RS-Client, then it is a route
+        # leak and MUST be considered ineligible".
+        return Reason.ROUTE_LEAK if self.neighbor.client and has(attributes, Code.ONLY_TO_CUSTOMER) else None
 
     def _path(self, attributes: Attributes) -> Reason | None:
         policy = self.neighbor.imports

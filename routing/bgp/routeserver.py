@@ -254,7 +254,7 @@ class RouteServer:
             return True
         if neighbor == peer.neighbor:
             return False
-        if neighbor.imports != peer.neighbor.imports:
+        if (neighbor.imports, neighbor.client) != (peer.neighbor.imports, peer.neighbor.client):
             self.tables.follow(peer, neighbor, self.speaker)
         peer.neighbor = neighbor
         self._settle()

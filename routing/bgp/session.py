@@ -42,4 +42,5 @@ def treatment(neighbor: Neighbor, session: Established, speaker: Speaker) -> Tre
         families=session.families,
         next_hop_self=neighbor.next_hop_self,
         extended_next_hop=session.extended_next_hop,
+        only_to_customer=speaker.asn if neighbor.client else None,
     )

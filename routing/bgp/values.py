@@ -128,6 +128,7 @@ class Reason(IntEnum):
     MALFORMED = 12  # treated as withdrawn (RFC 7606)
     AS_SET = 13  # AS_SET in the path (RFC 9774)
     NEXT_HOP_UNREACHABLE = 14
+    ROUTE_LEAK = 15  # a client's route that was for customers only (RFC 9234 5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,8 @@ class Neighbor:
     """A session, or (`range` given, `address` None) all sessions that come from a prefix (dynamic neighbours).
 
     `next_hop_self` applies to iBGP export of routes learned by eBGP. `restart_time` > 0 turns graceful restart on
-    (RFC 4724), in seconds, as restarter and as helper. `passive` waits for the neighbour to connect.
+    (RFC 4724), in seconds, as restarter and as helper. `passive` waits for the neighbour to connect. `client`: we are a
+    route server to it, and say so (RFC 9234).
     """
 
     name: str
@@ -196,6 +198,7 @@ class Neighbor:
     extended_next_hop: bool = False
     hold_time: int = 90
     restart_time: int = 120
+    client: bool = False
 
 
 @dataclass(frozen=True, slots=True)

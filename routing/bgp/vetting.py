@@ -202,6 +202,7 @@ _CHECKS: dict[int, Callable[[bytes, int], bytes]] = {
     Code.AS4_PATH: _as4_path,
     Code.AS4_AGGREGATOR: lambda value, _: _aggregator(value, 4),
     Code.LARGE_COMMUNITIES: _large_communities,
+    Code.ONLY_TO_CUSTOMER: _sized(4),
 }
 _INTERNAL = frozenset({Code.LOCAL_PREF, Code.ORIGINATOR_ID, Code.CLUSTER_LIST})
 _OF_OLD_SPEAKERS = frozenset({Code.AS4_PATH, Code.AS4_AGGREGATOR})

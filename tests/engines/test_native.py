@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ from routing.bgp.capabilities import Restart
 from routing.bgp.intake import Intake
 from routing.bgp.messages import Open
 from routing.bgp.nlri import pack
-from routing.bgp.values import Address, Attributes, Family, Mode, Neighbor, Network, Speaker
+from routing.bgp.values import Address, Attributes, Family, Mode, Neighbor, Network, Speaker, UnknownAttribute
+from routing.engines.engine import SessionState
 from routing.engines.native import loop as module
 from routing.engines.native.core import Core
 from routing.engines.native.engine import NativeEngine
@@ -34,7 +36,8 @@ from routing.engines.native.loop import Loop
 from tests.support.crowd import Crowd, Guest, add_addresses, maker
 from tests.support.engines import EngineOnLan, enter
 from tests.support.lan import Lan
-from tests.support.routers.common import sequence
+from tests.support.routers.bird import Bird
+from tests.support.routers.common import Link, Route, Router, sequence
 from tests.support.scenario import ACCEPT_ALL, SEND_ALL, SERVER, World, client, neighbors, only, routes_of, running
 from tests.support.scenario import speaker as speaker_of
 from tests.support.waiting import eventually
@@ -266,6 +269,45 @@ def test_its_death_is_nothing_to_another_engine(lan: Lan, engine: EngineOnLan, p
         party.until(lambda: heard(three) == table(attributes(2), P[2], P[4]))
         assert two.established
         assert party.crowd.surprises == []
+
+
+#: What BIRDs say that they are; one says nothing.
+ROLES = {"one": "rs_client", "two": "", "three": "customer"}
+ROLE_ASNS = {name: 64700 + number for number, name in enumerate(ROLES)}
+
+
+def clients_with_roles(lan: Lan) -> Speaker:
+    """Return a route server to all of them, which they call."""
+    known = [
+        Neighbor(name, asn, lan.ipv4(name), imports=ACCEPT_ALL, exports=SEND_ALL, client=True, passive=True)
+        for name, asn in ROLE_ASNS.items()
+    ]
+    return speaker_of(lan, Mode.TRANSPARENT, known)
+
+
+def birds_with_roles(lan: Lan) -> dict[str, Callable[[], Router]]:
+    """Return what makes each BIRD, with a route of its own."""
+    made: dict[str, Callable[[], Router]] = {}
+    for number, (name, asn) in enumerate(ROLE_ASNS.items()):
+        route = Route(P[number], Attributes(lan.ipv4(name), as_path=sequence(asn)))
+        there = Link(lan.ipv4("rs"), SERVER, lan.ipv4(name), (V4,), role=ROLES[name])
+        made[name] = partial(Bird, lan, name, asn, [there], [route])
+    return made
+
+
+def test_birds_with_roles_are_clients_or_not_let_in() -> None:
+    """RFC 9234: who knows no roles is told that our routes are for customers only; a customer is no client."""
+    with (
+        Lan("rs", *ROLES) as lan,
+        running(lan, "native", clients_with_roles(lan), birds_with_roles(lan), up=("one", "two")) as world,
+    ):
+        mark = UnknownAttribute(0xC0, 35, SERVER.to_bytes(4, "big"))
+        world.expect("two", V4, {P[0]: replace(world.announced("one", V4)[P[0]], unknown=(mark,))})
+        assert set(world.received("one", V4)) == {P[1]}
+        third = world.routers["three"]
+        eventually(lambda: "Role mismatch" in third.log(), what="it hears why", within=60)
+        up = {session.name for session in world.engine.sessions() if session.state is SessionState.ESTABLISHED}
+        assert up == {"one", "two"}
 
 
 def test_it_listens_on_addresses_that_come_later(lan: Lan, engine: EngineOnLan, party: Party) -> None:

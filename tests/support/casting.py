@@ -83,6 +83,8 @@ class Cast:
     def __init__(self, dice: random.Random, mode: Mode) -> None:
         """Draw them."""
         self._dice, self._mode = dice, mode
+        # Apart, so that what is said of roles leaves every walk as it was.
+        self._roles = random.Random(1)
         self._extended = dice.random() < 0.5
         self._own: list[Announcement] = []
         self._neighbors: dict[str, Neighbor] = {}
@@ -141,7 +143,7 @@ class Cast:
             communities=choice(((), (), (), ((65535, 65281),), ((65535, 65282),), ((65535, 0),), ((1, 2),))),
             originator_id=choice((None, None, None, ROUTER_ID, IPv4Address("10.9.9.1"), IPv4Address("10.9.9.17"))),
             cluster_list=choice(((), (), (IPv4Address("1.1.1.1"),), (ROUTER_ID,))),
-            unknown=choice(((), (), (), (UnknownAttribute(0xE0, 99, b"x"),))),
+            unknown=choice(((), (), (UnknownAttribute(0xC0, 35, b"leak"),), (UnknownAttribute(0xE0, 99, b"x"),))),
         )
 
     def _path(self, asn: int) -> tuple[Segment, ...]:
@@ -167,7 +169,8 @@ class Cast:
         imports, exports = self._dice.choice(IMPORTS), self._dice.choice(EXPORTS)
         if self._dice.random() < 0.2:
             imports = replace(imports, first_as=neighbor.asn)
-        return replace(neighbor, imports=imports, exports=exports)
+        client = self._mode is Mode.TRANSPARENT and neighbor.asn != US and self._roles.random() < 0.3
+        return replace(neighbor, imports=imports, exports=exports, client=client)
 
     def _alter(self) -> None:
         if self._neighbors:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -31,6 +32,8 @@ class Mutant:
     """A device without fault. What is said to it is `hears`, what it says `says`; both get kind and body of a message."""
 
     hangs = True
+    #: Whether it knows who its clients are.
+    roles = True
 
     def says(self, kind: int, body: bytes) -> bytes:
         """Return what comes instead of a message."""
@@ -122,6 +125,8 @@ class Nameless(Mutant):
 class Role(Mutant):
     """It says that it is a route server (RFC 9234), and does nothing about it."""
 
+    roles = False
+
     def says(self, kind: int, body: bytes) -> bytes:
         """Add a capability."""
         if kind != OPEN:
@@ -195,7 +200,9 @@ class Device:
         self.now = 1000.0
         self.mutant = mutant
         self.world = world()
-        self.core = Core(edgeway.speaker(self.world), self.now)
+        speaker = edgeway.speaker(self.world)
+        neighbors = tuple(replace(one, client=one.client and mutant.roles) for one in speaker.neighbors)
+        self.core = Core(replace(speaker, neighbors=neighbors), self.now)
         self.witnesses = {part: Speaker(member) for part, member in self.world.cast(WITNESSES).items()}
         self._lines: dict[int, Speaker] = {}
         self._next = 0

@@ -13,11 +13,22 @@ from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
+from routing.bgp.attributes import OPTIONAL, TRANSITIVE, Code
 from routing.bgp.decision import Standing, rank
 from routing.bgp.export import Exporter
 from routing.bgp.policy import judge, may_export
 from routing.bgp.session import Established, treatment
-from routing.bgp.values import Address, Announcement, Attributes, Family, Neighbor, Network, Reason, Speaker
+from routing.bgp.values import (
+    Address,
+    Announcement,
+    Attributes,
+    Family,
+    Neighbor,
+    Network,
+    Reason,
+    Speaker,
+    UnknownAttribute,
+)
 
 
 @dataclass(eq=False)
@@ -203,7 +214,16 @@ class NaiveRouteServer:
             if not exporter.withheld(route, to) and (said := exporter.attributes(route, how, family)) is not None
         ]
         best = rank([route for route, _ in sayable])[:1]
-        return next((said for route, said in sayable if route in best), None)
+        said = next((said for route, said in sayable if route in best), None)
+        return said if said is None or how.only_to_customer is None else for_customers(said, how.only_to_customer)
+
+
+def for_customers(said: Attributes, asn: int) -> Attributes:
+    """Return attributes with ONLY_TO_CUSTOMER (RFC 9234 5)."""
+    if any(one.code == Code.ONLY_TO_CUSTOMER for one in said.unknown):
+        return said
+    mark = UnknownAttribute(OPTIONAL | TRANSITIVE, Code.ONLY_TO_CUSTOMER, asn.to_bytes(4, "big"))
+    return replace(said, unknown=tuple(sorted((*said.unknown, mark), key=lambda one: one.code)))
 
 
 def originated(own: Announcement) -> Attributes:

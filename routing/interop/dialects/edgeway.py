@@ -1,7 +1,4 @@
-"""Our own engine, without the daemon: its process reads the desired state from a file (design note 0008).
-
-It has no roles (RFC 9234): a member with one is written as any other, and what it offers says the rest.
-"""
+"""Our own engine, without the daemon: its process reads the desired state from a file (design note 0008)."""
 
 from __future__ import annotations
 
@@ -41,6 +38,7 @@ def _neighbor(world: World, member: Member) -> Neighbor:
         exports=ExportPolicy(accept),
         passive=True,
         restart_time=RESTART_TIME,
+        client=member.role,
     )
 
 

@@ -105,6 +105,7 @@ class Bird(Router):
             f" local {link.local} as {self.asn}; neighbor {link.server} as {link.server_asn}; direct;\n"
             f" {'rs client; allow local as 10;' if external else ''} interpret communities off;\n"
             f" connect delay time 1; connect retry time 1; error wait time 1, 2; startup hold time 10;\n"
+            f" {f'local role {link.role};' if link.role else ''}\n"
             f" {restart or 'graceful restart off;'} long lived graceful restart off;\n{channels}}}"
         )
 
@@ -193,8 +194,14 @@ def _attributes(items: tuple[tuple[str, tuple[str, str]], ...]) -> Attributes:
             extended_communities=tuple(_extended(word) for word in _TUPLE.findall(plain.get("ext_community", ""))),
             originator_id=IPv4Address(plain["originator_id"]) if "originator_id" in plain else None,
             cluster_list=tuple(IPv4Address(word) for word in plain.get("cluster_list", "").split()),
-            unknown=tuple(
-                _unknown(name, *value) for name, value in fields.items() if re.fullmatch("[0-9a-f]{2}", name)
+            unknown=(
+                *(_unknown(name, *value) for name, value in fields.items() if re.fullmatch("[0-9a-f]{2}", name)),
+                # ONLY_TO_CUSTOMER, which it knows.
+                *(
+                    UnknownAttribute(0xC0, 35, int(plain[name]).to_bytes(4, "big"))
+                    for name in ("otc",)
+                    if name in plain
+                ),
             ),
         )
     )

@@ -56,7 +56,10 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One session of a router with the speaker under test. `restart_time` > 0 turns graceful restart on."""
+    """One session of a router with the speaker under test. `restart_time` > 0 turns graceful restart on.
+
+    `role` is the router's own (RFC 9234), in BIRD's words, which alone heeds it.
+    """
 
     server: Address
     server_asn: int
@@ -64,6 +67,7 @@ class Link:
     families: tuple[Family, ...]
     extended_next_hop: bool = False
     restart_time: int = 0
+    role: str = ""
 
 
 class Router(ABC):

@@ -292,6 +292,16 @@ def test_a_range_of_peers_is_one_dynamic_neighbour() -> None:
     assert (neighbor.families, neighbor.imports.next_hops) == ((Family.IPV6,), ())
 
 
+@pytest.mark.parametrize("role", [None, "rs-client"])
+def test_a_peer_with_a_role_is_a_client(role: str | None) -> None:
+    """RFC 9234: of nobody else is it assumed."""
+    zone = changed(pair(), "nodes.rs1.engine", "native") | {
+        "peers": {"x": {"as": 65101, "addresses": ["192.0.2.101"], "role": role}}
+    }
+    neighbor = session(speaker("rs1", "exchange", compile_all(intent(zone))), "x/ipv4")
+    assert neighbor.client == (role is not None)
+
+
 def test_a_peer_is_sent_what_it_asks_for_or_everything() -> None:
     """By family."""
     peer = {"as": 65101, "addresses": ["192.0.2.101"]}

@@ -127,6 +127,8 @@ def test_hosts_in_different_slots_are_welcome_and_other_roles_need_none() -> Non
         ({"x": {"as": 65101}}, "peers.x", "either addresses or a range"),
         ({"x": {**ROUTER, "range": "192.0.2.0/25"}}, "peers.x", "either addresses or a range"),
         ({"x": {**ROUTER, "plane": "zone"}}, "peers.x.as", "plane zone is iBGP"),
+        ({"x": {**ROUTER, "plane": "zone", "as": 64512, "role": "rs-client"}}, "peers.x.role", "roles are for eBGP"),
+        ({"x": {**ROUTER, "role": "rs-client"}}, "peers.x.role", "the engine of rs1 knows no roles"),
         ({"x": {**ROUTER, "as": 64512}}, "peers.x.as", "is an AS of this zone"),
         ({"x": {**ROUTER, "as": 64500}}, "peers.x.as", "is an AS of this zone"),
         ({"x": {**ROUTER, "addresses": ["192.0.2.21"]}}, "peers.x.addresses.0", "belongs to a node"),

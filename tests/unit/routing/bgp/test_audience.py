@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from routing.bgp.attributes import decode, encode
+from routing.bgp.attributes import decode, encode, marked
 from routing.bgp.audience import Audience
 from routing.bgp.export import NO_ADVERTISE, Exporter
 from routing.bgp.filters import ExportFilter
@@ -26,6 +26,7 @@ from routing.bgp.values import (
     Segment,
     SegmentType,
     Speaker,
+    UnknownAttribute,
 )
 
 US = 65000
@@ -43,12 +44,14 @@ def peer(number: int, asn: int | None = None) -> Peer:
     return made
 
 
-def audience(mode: Mode, *members: Peer, external: bool = True, extended: bool = False) -> Audience:
+def audience(
+    mode: Mode, *members: Peer, external: bool = True, extended: bool = False, client: bool = False
+) -> Audience:
     """Make an audience of neighbours of IPv4."""
     speaker = Speaker("s", mode, US, LOCAL, (LOCAL,))
     families = frozenset({Family.IPV4})
     session = Established(IPv4Address("10.9.9.1"), LOCAL, families, extended)
-    how = treatment(Neighbor("n", US + external), session, speaker)
+    how = treatment(Neighbor("n", US + external, client=client), session, speaker)
     made = Audience(Exporter(speaker), ExportFilter(ALL), how, Format(families, not external))
     made.add(members)
     return made
@@ -61,7 +64,7 @@ def path(source: Peer | None, *beyond: int, reason: Reason | None = None, **more
     return Path(source, encode(said, Family.IPV4), said.next_hop.packed, reason, OURS.intersection(asns))
 
 
-ONE, TWO, THREE = (peer(number) for number in (1, 2, 3))
+ONE, TWO, THREE, FOUR = (peer(number) for number in (1, 2, 3, 4))
 
 
 def test_the_roster_changes_only_with_the_members() -> None:
@@ -83,6 +86,22 @@ def test_to_clients_of_a_route_server_a_path_reads_as_it_came() -> None:
     assert listeners.said_to(ONE, said, Family.IPV4) is said.octets
     assert listeners.said(None, Family.IPV4) is None
     assert listeners.said_to(ONE, None, Family.IPV4) is None
+
+
+def test_a_client_with_a_role_is_told_what_is_for_its_customers_only() -> None:
+    """RFC 9234 5: marked with our AS, once, whichever way it is told; a mark that is there stays."""
+    listeners = audience(Mode.TRANSPARENT, ONE, TWO, client=True)
+    said, other = path(THREE, 7), path(FOUR, 7, 7)
+    wanted = marked(said.octets, US)
+    assert decode(wanted).unknown == (UnknownAttribute(0xC0, 35, US.to_bytes(4, "big")),)
+    assert listeners.said(said, Family.IPV4) == wanted
+    assert listeners.said(said, Family.IPV4) is listeners.words(said)
+    assert listeners.said(Choice((said, other)), Family.IPV4) == wanted
+    assert listeners.said_to(ONE, Choice((said, other)), Family.IPV4) == wanted
+    assert listeners.words(path(THREE, unknown=decode(wanted).unknown)) == marked(path(THREE).octets, US)
+    ours = path(None, next_hop=IPv4Address("192.0.2.7"))
+    assert decode(listeners.said(ours, Family.IPV4) or b"").unknown == decode(wanted).unknown
+    assert audience(Mode.TRANSPARENT, ONE).said(said, Family.IPV4) is said.octets
 
 
 def test_what_is_refused_is_not_said() -> None:

@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 import pytest
 from exabgp.bgp.message import Open as ExaOpen
 
-from routing.bgp.capabilities import Open, Restart, apply, encode, split
+from routing.bgp.capabilities import Open, Restart, Role, apply, encode, split
 from routing.bgp.messages import HEADER, Notify, encode_open
 from routing.bgp.values import Family
 
@@ -22,9 +22,10 @@ FULL = Open(
     extended_message=True,
     extended_next_hop=True,
     restart=Restart(120, restarting=True, notification=True, families=((Family.IPV4, True), (Family.IPV6, False))),
+    roles=frozenset({Role.ROUTE_SERVER}),
 )
 OCTETS = bytes.fromhex(
-    "010400010001 010400020001 0200 0506000100010002 0600 400ac07800010180 00020100 4104fa56ea01 4600"
+    "010400010001 010400020001 0200 0506000100010002 0600 090101 400ac07800010180 00020100 4104fa56ea01 4600"
 )
 
 
@@ -43,11 +44,12 @@ def test_capabilities_are_read_as_they_were_written() -> None:
 
 
 def test_another_implementation_reads_what_we_offer() -> None:
-    """ExaBGP is the witness."""
+    """ExaBGP is the witness, of all but the role."""
     read = ExaOpen.unpack_message(encode_open(FULL)[HEADER:])
     assert str(read) == (
         "OPEN version=4 asn=23456 hold_time=90 router_id=10.0.0.1 capabilities=["
         "Multiprotocol(ipv4 unicast,ipv6 unicast), Route Refresh, NextHop(ipv4 unicast ipv6), Extended Message(65535), "
+        "Unknown 9, "
         "Graceful Restart Flags 0xc Time 120 ipv4/unicast=0x80 ipv6/unicast=0x0, ASN4(4200000001), "
         "Enhanced Route Refresh]"
     )
@@ -69,6 +71,12 @@ def test_families_of_others_say_nothing() -> None:
 def test_the_next_hop_may_be_one_pair_of_several() -> None:
     """RFC 8950 4: a list."""
     assert apply(PLAIN, 5, bytes.fromhex("000100040002 000100010002")).extended_next_hop
+
+
+def test_all_roles_that_somebody_claims_are_known() -> None:
+    """RFC 9234 4.2: two that differ are a mismatch, so none may be forgotten."""
+    said = apply(apply(apply(PLAIN, 9, b"\2"), 9, b"\2"), 9, b"\7")
+    assert said.roles == {Role.CLIENT, 7}
 
 
 def test_of_a_capability_that_is_there_twice_the_last_holds() -> None:

@@ -89,6 +89,7 @@ NEIGHBORS = st.builds(
     extended_next_hop=st.booleans(),
     hold_time=WORD,
     restart_time=WORD,
+    client=st.booleans(),
 )
 SPEAKERS = st.builds(
     Speaker,

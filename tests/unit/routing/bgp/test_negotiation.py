@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from routing.bgp.capabilities import Role
 from routing.bgp.messages import Notify, Open, Restart, decode_open, encode_open
 from routing.bgp.negotiation import agree, offer, ours_is_kept
 from routing.bgp.values import Family, Mode, Neighbor, Speaker
@@ -45,6 +46,7 @@ def test_we_offer_what_is_configured() -> None:
     [
         ({"restart_time": 0}, {"restart": None}),
         ({"hold_time": 9}, {"hold_time": 9}),
+        ({"client": True}, {"roles": frozenset({Role.ROUTE_SERVER})}),
         ({"extended_next_hop": True}, {"extended_next_hop": True}),
         (
             {"families": (Family.IPV6,), "extended_next_hop": True, "restart_time": 0},
@@ -141,6 +143,18 @@ def test_an_open_that_does_not_do_is_refused(more: dict[str, Any], subcode: int,
     with pytest.raises(Notify) as refused:
         agree(OURS, replace(THEIRS, **more), 65001, LOCAL)
     assert refused.value == Notify(2, subcode, data)
+
+
+def test_a_client_is_a_client_or_knows_no_roles() -> None:
+    """RFC 9234 4.2; we without a role do not care what others think that they are."""
+    server = offer(replace(NEIGHBOR, client=True), SPEAKER)
+    for roles in (frozenset[int](), frozenset({Role.CLIENT})):
+        assert agree(server, replace(THEIRS, roles=roles), 65001, LOCAL).asn == 65001
+    for wrong in ({Role.CUSTOMER}, {Role.CLIENT, Role.PEER}, {77}):
+        with pytest.raises(Notify, match="Role Mismatch: it is") as refused:
+            agree(server, replace(THEIRS, roles=frozenset(wrong)), 65001, LOCAL)
+        assert refused.value == Notify(2, 11)
+        assert agree(OURS, replace(THEIRS, roles=frozenset(wrong)), 65001, LOCAL).asn == 65001
 
 
 def test_only_an_internal_neighbour_must_have_another_identifier() -> None:

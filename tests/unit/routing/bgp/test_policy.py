@@ -24,6 +24,7 @@ from routing.bgp.values import (
     Segment,
     SegmentType,
     Speaker,
+    UnknownAttribute,
 )
 
 OWNED = PrefixRule(ip_network("10.1.0.0/16"), 16, 24)
@@ -91,6 +92,14 @@ def test_without_a_policy_nothing_is_accepted() -> None:
 def test_bad_attributes_are_refused_with_their_reason(attributes: Attributes, reason: Reason) -> None:
     """Each rule of the policy gives its own number."""
     assert judge(PREFIX, attributes, NEIGHBOR, SPEAKER) is reason
+
+
+def test_a_route_of_a_client_that_was_for_customers_only_is_a_leak() -> None:
+    """RFC 9234 5, whoever marked it; of who is no client nothing is known that would make it one."""
+    marked = replace(GOOD, unknown=(UnknownAttribute(0xC0, 35, bytes(4)),))
+    assert judge(PREFIX, marked, replace(NEIGHBOR, client=True), SPEAKER) is Reason.ROUTE_LEAK
+    assert judge(PREFIX, GOOD, replace(NEIGHBOR, client=True), SPEAKER) is None
+    assert judge(PREFIX, marked, NEIGHBOR, SPEAKER) is None
 
 
 def test_the_first_broken_rule_gives_the_reason() -> None:

@@ -17,3 +17,5 @@ def test_neighbours_that_agreed_on_the_same_are_treated_the_same() -> None:
     assert first.external
     assert first.next_hops == (IPv6Address("2001:db8::1"),)
     assert not treatment(Neighbor("c", 65000), one, speaker).external
+    assert first.only_to_customer is None
+    assert treatment(Neighbor("a", 65001, client=True), one, speaker).only_to_customer == 65000

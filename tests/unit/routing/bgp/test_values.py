@@ -65,4 +65,5 @@ def test_the_numbers_of_reasons_never_change() -> None:
         "MALFORMED": 12,
         "AS_SET": 13,
         "NEXT_HOP_UNREACHABLE": 14,
+        "ROUTE_LEAK": 15,
     }
