@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_network
 from pathlib import Path
@@ -54,12 +55,13 @@ class ExaBgp:
 
     def _listen(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.commands.put(line.strip())
-            if self.answering:
-                if line.startswith("@reload"):
-                    self.say({"type": "reloaded", "error": self.reload_error})
-                self.say("done")
+        with suppress(ValueError, BrokenPipeError):  # the test has closed its end meanwhile
+            for line in self.process.stdout:
+                self.commands.put(line.strip())
+                if self.answering:
+                    if line.startswith("@reload"):
+                        self.say({"type": "reloaded", "error": self.reload_error})
+                    self.say("done")
 
     def say(self, *lines: dict | str) -> None:
         """Tell the process."""
@@ -96,7 +98,8 @@ class ExaBgp:
     def close(self) -> None:
         """End the process as a dying ExaBGP does: its pipe is closed."""
         assert self.process.stdin is not None
-        self.process.stdin.close()
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
         self.process.wait(30)
 
 
