@@ -88,15 +88,15 @@ def prepared(held: Held, changes: Changes) -> Script | None:
     bodies, table = swapped(held, changes), _table(held, changes)
     if bodies is None or table is None:
         return None
-    text, names = nft_swap.prepare(*bodies)
-    facts = [change.new for change in changes if isinstance(change.new, NftSet) and change.new.name in names]
-    statements = [Statement(text, table)]
-    for fact in facts:
-        statements += nft_text.add(fact, fact.elements)
-    sets = {**held.sets, **{fact.name: fact.elements for fact in facts}}
-    return (
-        Script(statements, replace(held, sets=sets, objects=held.objects | bodies[1].pieces.keys())) if text else None
-    )
+    text, fresh = nft_swap.prepare(*bodies)
+    if not fresh:
+        return None
+    statements, sets = [Statement(text, table)], dict(held.sets)
+    for change in changes:
+        if isinstance(change.new, NftSet) and ("set", change.new.name) in fresh:
+            statements += nft_text.add(change.new, change.new.elements)
+            sets[change.new.name] = change.new.elements
+    return Script(statements, replace(held, sets=sets, objects=held.objects | fresh))
 
 
 def _table(held: Held, changes: Changes) -> NftTable | None:

@@ -87,16 +87,11 @@ def _closing(text: str, place: int) -> int:
     return place
 
 
-def prepare(old: Body, new: Body) -> tuple[str, frozenset[str]]:
-    """Return the text that declares what is new, and the names of the sets in it; no text if nothing is."""
-    fresh = [name for name in new.pieces if name not in old.pieces]
-    lines = [
-        f"chain {word} {{ }}" if kind == "chain" else new.pieces[kind, word]
-        for kind, word in fresh
-        if kind != "chain" or word not in new.hooks
-    ]
-    text = "\n".join([f"table {TABLE} {{", *lines, "}"]) if lines else ""
-    return text, frozenset(word for kind, word in fresh if kind == "set")
+def prepare(old: Body, new: Body) -> tuple[str, frozenset[Name]]:
+    """Return the text that declares what is new and nobody comes to by itself, and what that is; no text if nothing."""
+    fresh = [name for name in new.pieces if name not in old.pieces and (name[0] != "chain" or name[1] not in new.hooks)]
+    lines = [f"chain {name[1]} {{ }}" if name[0] == "chain" else new.pieces[name] for name in fresh]
+    return "\n".join([f"table {TABLE} {{", *lines, "}"]) if fresh else "", frozenset(fresh)
 
 
 def exchange(old: Body, new: Body, text: str) -> str:

@@ -425,6 +425,46 @@ def test_a_transaction_that_fails_changes_nothing_in_its_namespace(box: Box) -> 
     port.close()
 
 
+@pytest.mark.parametrize("wrong", ["ip saddr @missing drop", "jump nowhere", "tcp dport 80 goto input"])
+def test_rules_that_are_refused_leave_the_table_as_it_was(world: World, wrong: str) -> None:
+    """What was made ready for them goes again: sets, chains, and no hook came."""
+    world.make(RED)
+    port = NftPort(world.namespaces)
+    reach(port, STATES["full"])
+    before = world.run(RED, "nft", "-s", "list ruleset")
+    more = f"""
+    set fresh {{ type ipv4_addr; flags interval; }}
+    chain leaf {{ ip saddr @fresh drop; }}
+    chain late {{ type filter hook output priority 0; {wrong}; }}
+    """
+    desired = {NftTable(RED, BODY + more), elements("fresh", "10.0.0.0/8"), *STATES["full"]} - {NftTable(RED, BODY)}
+    assert {type(failure.fact) for failure in reach(port, desired)} >= {NftTable}
+    assert world.run(RED, "nft", "-s", "list ruleset") == before
+    assert port.read() == STATES["full"]
+    port.close()
+
+
+def test_other_rules_leave_nothing_of_the_old_ones_and_count_on(world: World) -> None:
+    """Sets, chains and counters without a place go; those with one stay what they are."""
+    world.make(RED)
+    port = NftPort(world.namespaces)
+    body = "counter seen { }\nset old { type mark; }\nchain leaf { accept; }\nchain hooked { HOOK meta mark @old goto leaf; }"
+    hook = "type filter hook output priority 0; policy accept;\n counter name seen;"
+    assert reach(port, facts(NftTable(RED, body.replace("HOOK", hook)), elements("old", "0x00000001"))) == ()
+    world.run(RED, "ip", "link", "set", "lo", "up")
+    world.run(RED, "ping", "-c", "3", "-i", "0.01", "127.0.0.1")
+    counted = port.counters(RED)["seen"]
+    other = f"counter seen {{ }}\nmap new {{ type mark : verdict; }}\nchain hooked {{ {hook} meta mark vmap @new; }}"
+    assert reach(port, facts(NftTable(RED, other), elements("new", "0x00000001 : drop"))) == ()
+    assert counted[0] >= 3
+    assert port.counters(RED)["seen"] == counted
+    listed = world.run(RED, "nft", "-s", "list ruleset")
+    assert "old" not in listed
+    assert "leaf" not in listed
+    assert "elements = { 0x00000001 : drop }" in listed
+    port.close()
+
+
 def test_the_failure_names_the_set_and_keeps_the_words_of_nft(world: World) -> None:
     """The first one is the guilty one."""
     world.make(RED)

@@ -83,7 +83,7 @@ def test_what_both_declare_must_be_declared_alike() -> None:
 
 def test_what_is_new_is_there_before_a_packet_can_get_there() -> None:
     """Chains empty, and those with a hook not yet: a hook is where packets come from."""
-    text, sets = prepare(taken(OLD), taken(NEW))
+    text, made = prepare(taken(OLD), taken(NEW))
     assert text.splitlines() == [
         "table inet edgeway {",
         "map new { type ipv4_addr : verdict; }",
@@ -91,7 +91,7 @@ def test_what_is_new_is_there_before_a_packet_can_get_there() -> None:
         "chain twig { }",
         "}",
     ]
-    assert sets == {"new"}
+    assert made == {("set", "new"), ("chain", "engine2"), ("chain", "twig")}
     assert prepare(taken(OLD), taken(OLD)) == ("", frozenset())
 
 
