@@ -1,10 +1,11 @@
 """The port of our nft table, one a namespace: `NftTable` and `NftSet`, and the engines and instructions of flow records.
 
-Each namespace's changes are one transaction, so no packet sees a gap; when only sets change, elements are added and deleted
-and rules keep their counters. Where rules change, they are exchanged once all that they lead to is there (`nft_swap`); a
-table of somebody else's rules is removed and made again. This goes through libnftables; where nothing but engines and instructions changes, `nft_records` does it without. An engine whose
-policy changes together with sets, and instructions that come with them, follow in a transaction of their own: the kernel
-shows the elements of interval sets later than the rules of the same transaction (design 0004).
+No packet sees a gap. Where only sets change, elements are added and deleted in one transaction, and rules keep their
+counters. Where rules change, they are exchanged at once when all that they lead to is there, and what is left goes
+afterwards (`nft_swap`); only a table with somebody else's rules is removed and made again. This goes through libnftables;
+where nothing but engines and instructions changes, `nft_records` does it without. An engine whose policy changes together
+with sets, and instructions that come with them, follow in a transaction of their own: the kernel shows the elements of
+interval sets later than the rules of the same transaction (design 0004).
 
 What the kernel holds is listed only when somebody else changed the namespace's ruleset since this process last looked
 or wrote: the kernel counts transactions (NFT_MSG_GETGEN). The table tells which body it was made from; a body
@@ -120,7 +121,7 @@ class NftPort:
         return ((engine, stamp) for engine in sorted(flows.stamps) if (stamp := flows.live(engine)) is not None)
 
     def apply(self, plan: Plan[Fact]) -> tuple[Failure, ...]:
-        """Carry the changes out, one transaction a namespace, or two; if the first fails it leaves the namespace as it was."""
+        """Carry the changes out, in one transaction a namespace, or in steps; until rules have changed, a failure undoes them."""
         by_ns: dict[Namespace, list[Change[Fact]]] = {}
         for change in plan.changes:
             by_ns.setdefault(change.fact.ns, []).append(change)

@@ -24,7 +24,7 @@ _BAD_PEER_AS = 2
 _BAD_IDENTIFIER = 3
 _UNACCEPTABLE_HOLD_TIME = 6
 _UNSUPPORTED_CAPABILITY = 7
-ROLE_MISMATCH = 11
+_ROLE_MISMATCH = 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def _check(ours: Open, theirs: Open, asn: int) -> None:
         raise Notify(OPEN_ERROR, _UNACCEPTABLE_HOLD_TIME)
     # RFC 9234 4.2: who says no role is one of those who know none.
     if ours.roles and theirs.roles and theirs.roles != {Role.CLIENT}:
-        raise Notify(OPEN_ERROR, ROLE_MISMATCH, text=f"OPEN Message Error / Role Mismatch: {_roles(theirs.roles)}")
+        raise Notify(OPEN_ERROR, _ROLE_MISMATCH, text=f"OPEN Message Error / Role Mismatch: {_roles(theirs.roles)}")
     if not ours.families & theirs.families:
         said = f"OPEN Message Error / Unsupported Capability: no family of ours among {_names(theirs.families)}"
         # RFC 5492 5: the data names the capabilities that are missing.
